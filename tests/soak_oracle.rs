@@ -80,6 +80,7 @@ fn good() -> Observed {
         configurations: contents("configuration"),
         backups: ["nightly-dc1-0a".to_owned()].into(),
         open: idle,
+        held: 2,
     };
     let names = ["a", "b"].map(str::to_owned);
     Observed {
@@ -257,6 +258,43 @@ fn a_run_that_was_called_off_and_a_data_plane_that_left_are_excused() {
         undone(seen, "Failed");
     };
     assert_eq!(after(left), []);
+}
+
+#[test]
+fn a_purge_is_refused_only_where_backups_had_overlapped() {
+    let refused = |other_ended: i64| {
+        after(|seen| {
+            let part = |reason: &str, job: &str, phase: &str, end: i64| RunPart {
+                reason: reason.to_owned(),
+                job: job.to_owned(),
+                phase: phase.to_owned(),
+                finished: Some(at(end)),
+                ..seen.runs[0].entries[0].clone()
+            };
+            let run = |kind: &str, part: RunPart| Run {
+                kind: kind.to_owned(),
+                name: kind.to_owned(),
+                uid: kind.to_owned(),
+                named: vec!["a".to_owned()],
+                phase: part.phase.clone(),
+                entries: vec![part],
+                ..seen.runs[0].clone()
+            };
+            let other = run("FleetBackupJob", part("", "other", "Succeeded", other_ended));
+            let purge = run("FleetTask", part("WouldRemoveLastRestorePoint", "", "Failed", 30));
+            let made = Made {
+                name: "other".to_owned(),
+                uid: "other".to_owned(),
+                owner: other.uid.clone(),
+                at: at(5),
+                ..seen.made[0].clone()
+            };
+            seen.made.push(made);
+            seen.runs.extend([other, purge]);
+        })
+    };
+    assert_eq!(refused(14), []);
+    assert_eq!(refused(8), [Rule::WrongVerdict]);
 }
 
 type Change = fn(&mut Observed);

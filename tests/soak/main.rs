@@ -1,7 +1,7 @@
 //! `make soak`: a fleet at work for minutes or hours, with everything that can happen to it, and an oracle in the end.
 //!
 //! Reading order: `plan` (what is done and when, by seed), `action`, `perform` (carries it out), `observed` (what is judged),
-//! `oracle` (the rules), `memory`, `latency`; `stage`, `ledger`, `reading` and `parse` are what they stand on. The page is
+//! `oracle` (the rules), `memory`, `latency`; `stage`, `ledger`, `reading`, `sockets` and `parse` are what they stand on. The page is
 //! docs/soak.md. That each rule finds what it is there for is tested in `tests/soak_oracle.rs`.
 
 mod action;
@@ -19,6 +19,7 @@ mod plan;
 mod reading;
 mod report;
 mod soak;
+mod sockets;
 mod stage;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

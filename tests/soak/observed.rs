@@ -123,6 +123,8 @@ pub struct PlaneNow {
     pub backups: BTreeSet<String>,
     /// Watches and connections.
     pub open: Open,
+    /// Connections that the control plane's process says it has there.
+    pub held: i64,
 }
 
 /// What is open at an API server.

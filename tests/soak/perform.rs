@@ -21,6 +21,7 @@ use crate::{
     latency::{Probe, Spell},
     observed::{Disturbance, What},
     parse::ABOUT,
+    reading::anew,
     stage::{DATACENTERS, NAMESPACE, SOURCES, Stage},
 };
 
@@ -200,7 +201,7 @@ impl Record {
         let is_disturbed =
             |name: &str| self.disturbances.iter().any(|one| one.plane == name && one.until.is_none());
         for (_, cluster) in stage.planes.iter().filter(|(name, _)| !is_disturbed(name)) {
-            let cluster = cluster.clone();
+            let cluster = anew(cluster)?;
             self.background.spawn(async move {
                 let _ = tokio::time::timeout(RETAINING, retain_newest(&cluster)).await;
             });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use k8s_openapi::{ByteString, NamespaceResourceScope, api::core::v1::Secret, api::events::v1::Event};
-use kube::{Resource, ResourceExt, api::ListParams};
+use kube::{Client, Resource, ResourceExt, api::ListParams};
 use medusa_fleet::api::{
     Conditions as _,
     fleet::{DataPlane, FleetBackup, FleetBackupSchedule},
@@ -19,6 +19,7 @@ use crate::{
     observed::{End, HomeNow, Made, Observed, Open, PlaneNow},
     parse,
     perform::Record,
+    sockets::by_port,
     stage::{DATACENTERS, NAMESPACE, NODES, SOURCES, Stage},
 };
 
@@ -67,12 +68,18 @@ pub async fn observe(stage: &Stage, journal: &mut Journal, record: &Record, idle
         }
     }
     let open = stage.open().await?;
-    let read = try_join_all(stage.planes.values().map(plane)).await?;
+    // Connections of our own would be counted with those that are judged: they end with the client.
+    let clients = stage.planes.values().map(anew).collect::<Result<Vec<Cluster>>>()?;
+    let read = try_join_all(clients.iter().map(plane)).await?;
+    drop(clients);
+    let held = by_port(stage.control_plane.pid())?;
     journal.read(stage).await?;
     let mut made = journal.made.clone();
     let mut planes = BTreeMap::new();
     for (name, (mut now, ends)) in stage.planes.keys().zip(read) {
         now.open = open.get(name).copied().unwrap_or_default();
+        let port = stage.planes.get(name).and_then(|cluster| cluster.config.cluster_url.port_u16());
+        now.held = port.and_then(|port| held.get(&port)).copied().unwrap_or_default();
         let still = made.iter_mut().filter(|one| one.deleted.is_none() && one.plane == *name);
         still.for_each(|one| one.end = ends.get(&one.uid).copied().unwrap_or_default());
         planes.insert(name.clone(), now);
@@ -87,6 +94,11 @@ pub async fn observe(stage: &Stage, journal: &mut Journal, record: &Record, idle
         starts: record.starts,
         done: record.done.clone(),
     })
+}
+
+/// A cluster, with connections of its own.
+pub fn anew(cluster: &Cluster) -> Result<Cluster> {
+    Ok(Cluster { client: Client::try_from(cluster.config.clone())?, ..cluster.clone() })
 }
 
 async fn list<K: Kind>(cluster: &Cluster, namespace: &str) -> Result<Vec<K>> {
@@ -106,6 +118,7 @@ async fn plane(cluster: &Cluster) -> Result<(PlaneNow, BTreeMap<String, End>)> {
         configurations: configurations(cluster, DATACENTERS).await?,
         backups: backups.iter().map(ResourceExt::name_any).collect(),
         open: Open::default(),
+        held: 0,
     };
     Ok((now, ends))
 }

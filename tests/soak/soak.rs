@@ -27,6 +27,8 @@ use crate::{
 const SETTLED: Duration = Duration::from_mins(4);
 /// How long it may take to begin.
 const READY: Duration = Duration::from_mins(5);
+/// The oracle looks so often while the fleet settles.
+const LOOKED: Duration = Duration::from_secs(1);
 /// Memory is read so often.
 const SAMPLED: Duration = Duration::from_secs(2);
 /// Findings of each rule that are shown.
@@ -144,7 +146,9 @@ async fn judge(stage: &Stage, record: &Record, idle: Open, terms: Terms, watch: 
     let mut seen: Option<Observed> = None;
     let mut found: Vec<Finding> = Vec::new();
     let from = Instant::now();
+    let mut pace = interval(LOOKED);
     let settled = within(SETTLED, "the oracle finds nothing", async || {
+        pace.tick().await;
         let now = observe(stage, &mut journal, record, idle).await.map_err(|error| error.to_string())?;
         found = findings(&now);
         seen = Some(now);

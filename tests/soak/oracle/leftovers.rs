@@ -37,8 +37,8 @@ pub fn open(seen: &Observed) -> Vec<Finding> {
         let wanted = if is_registered { seen.idle } else { Open::default() };
         let Open { watches, connections } = plane.open;
         let words = format!(
-            "{name} has {watches} watches and {connections} connections, not {} and {}",
-            wanted.watches, wanted.connections
+            "{name} has {watches} watches and {connections} connections, {} of the control plane, not {} and {}",
+            plane.held, wanted.watches, wanted.connections
         );
         (plane.open != wanted).then_some(words)
     });
