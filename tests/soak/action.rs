@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::parse::ABOUT;
+
 /// One thing that is done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -96,29 +98,25 @@ const TTL: u64 = 60;
 impl Order {
     /// The object that asks for it. `backup` is the FleetBackup that is restored.
     pub fn object(&self, backup: Option<&str>) -> Value {
-        let mut spec = json!({"ttlSecondsAfterFinished": TTL, "unreachablePolicy": self.policy});
-        if !self.planes.is_empty() {
-            spec["selector"] = json!({"dataPlanes": self.planes});
-        }
-        if self.at_a_time > 0 {
-            spec["rollout"] = json!({"maxConcurrentDatacenters": self.at_a_time});
-        }
-        let kind = match self.kind {
-            OrderKind::Backup(type_) => {
-                spec["backupType"] = json!(type_);
-                "FleetBackupJob"
-            }
-            OrderKind::Task(operation) => {
-                spec["operation"] = json!(operation);
-                "FleetTask"
-            }
+        let selector = if self.planes.is_empty() { json!({}) } else { json!({"dataPlanes": self.planes}) };
+        let mut annotations = json!({});
+        let (kind, spec) = match self.kind {
+            OrderKind::Backup(type_) => ("FleetBackupJob", self.spec("backupType", type_, selector)),
+            OrderKind::Task(operation) => ("FleetTask", self.spec("operation", operation, selector)),
             OrderKind::Restore => {
-                spec = json!({"backup": backup.unwrap_or_default()});
-                "FleetRestoreJob"
+                annotations = json!({ABOUT: self.planes.join(" ")});
+                ("FleetRestoreJob", json!({"backup": backup.unwrap_or_default()}))
             }
         };
         json!({"apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": kind,
-            "metadata": {"name": self.name}, "spec": spec})
+            "metadata": {"name": self.name, "annotations": annotations}, "spec": spec})
+    }
+
+    fn spec(&self, field: &str, value: &str, selector: Value) -> Value {
+        json!({
+            field: value, "selector": selector, "unreachablePolicy": self.policy, "ttlSecondsAfterFinished": TTL,
+            "rollout": {"maxConcurrentDatacenters": self.at_a_time},
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use kube::{
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::{harness::Result, observed::Run, parse};
+use crate::{observed::Run, parse};
 
 /// The kinds of runs.
 pub const KINDS: [&str; 3] = ["FleetBackupJob", "FleetTask", "FleetRestoreJob"];
@@ -57,11 +57,11 @@ impl Ledger {
     }
 
     /// Puts down how a run is.
-    pub fn note(&self, kind: &str, object: &Value) -> Result<String> {
+    pub fn note(&self, kind: &str, object: &Value) -> String {
         let run = parse::run(kind, object);
         let uid = run.uid.clone();
         locked(&self.runs).insert(uid.clone(), run);
-        Ok(uid)
+        uid
     }
 }
 

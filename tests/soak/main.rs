@@ -2,7 +2,7 @@
 //!
 //! Reading order: `plan` (what is done and when, by seed), `action`, `perform` (carries it out), `observed` (what is judged),
 //! `oracle` (the rules), `memory`, `latency`; `stage`, `ledger`, `reading`, `sockets` and `parse` are what they stand on. The page is
-//! docs/soak.md. That each rule finds what it is there for is tested in `tests/soak_oracle.rs`.
+//! docs/soak.md. That each rule finds what it is there for is tested in `tests/soak_oracle`.
 
 mod action;
 mod dice;

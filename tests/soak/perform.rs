@@ -20,7 +20,6 @@ use crate::{
     harness::{Cluster, Result},
     latency::{Probe, Spell},
     observed::{Disturbance, What},
-    parse::ABOUT,
     reading::anew,
     stage::{DATACENTERS, NAMESPACE, SOURCES, Stage},
 };
@@ -157,10 +156,7 @@ impl Record {
         if order.kind == OrderKind::Restore && backup.is_none() {
             return Err("there is no restore point".into());
         }
-        let mut object = order.object(backup.as_deref());
-        if order.kind == OrderKind::Restore {
-            object["metadata"]["annotations"] = json!({ABOUT: order.planes.join(" ")});
-        }
+        let object = order.object(backup.as_deref());
         if order.is_probe {
             self.probes.push(Probe { name: order.name.clone(), at: now() });
         }

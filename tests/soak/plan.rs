@@ -256,7 +256,7 @@ impl Drafting {
         let subjects = [
             (20, Subject::Backup),
             (8, Subject::Sync),
-            (6, Subject::Purge),
+            (3, Subject::Purge),
             (8, Subject::Restore),
             (5, Subject::Cancel),
             (9, Subject::Schedule),
@@ -376,7 +376,7 @@ impl Drafting {
     fn timetable(&mut self) -> Option<Timetable> {
         let name = self.name("schedule");
         let every = self.pick((6, 15), (20, 90));
-        let operation = self.dice.weighted(&[(60, "backup"), (20, "sync"), (20, "purge")])?;
+        let operation = self.dice.weighted(&[(70, "backup"), (20, "sync"), (10, "purge")])?;
         let concurrency = self.dice.weighted(&[(50, "Forbid"), (30, "Allow"), (20, "Replace")])?;
         let is_delegated = operation != "sync" && self.dice.percent(30);
         let execution = if is_delegated { "Delegated" } else { "Coordinated" };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
-use k8s_openapi::{ByteString, NamespaceResourceScope, api::core::v1::Secret, api::events::v1::Event};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret, api::events::v1::Event};
 use kube::{Client, Resource, ResourceExt, api::ListParams};
 use medusa_fleet::api::{
     Conditions as _,
@@ -64,7 +64,7 @@ pub async fn observe(stage: &Stage, journal: &mut Journal, record: &Record, idle
     for kind in KINDS {
         let runs = fleet_api(&stage.home.client, NAMESPACE, kind).list(&ListParams::default()).await?;
         for run in runs {
-            there.push(stage.ledger.note(kind, &serde_json::to_value(run)?)?);
+            there.push(stage.ledger.note(kind, &serde_json::to_value(run)?));
         }
     }
     let open = stage.open().await?;
@@ -136,10 +136,7 @@ where
 /// Names and contents of the Secrets in a namespace.
 async fn secrets(cluster: &Cluster, namespace: &str) -> Result<BTreeMap<String, String>> {
     let all = list::<Secret>(cluster, namespace).await?;
-    let content = |secret: &Secret| {
-        let data = secret.data.clone().unwrap_or_default();
-        data.into_iter().map(|(key, ByteString(value))| format!("{key}={value:?}\n")).collect::<String>()
-    };
+    let content = |secret: &Secret| format!("{:?}", secret.data);
     Ok(all.iter().map(|secret| (secret.name_any(), content(secret))).collect())
 }
 

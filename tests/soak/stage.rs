@@ -133,8 +133,8 @@ impl Stage {
 
     /// Sets a fault on some data planes.
     pub async fn fault(&self, fault: &Value, planes: &[String]) -> Result<()> {
-        let mut order = fault.clone();
-        order["planes"] = json!(planes);
+        let mut order = fault.as_object().cloned().unwrap_or_default();
+        order.insert("planes".to_owned(), json!(planes));
         let request = Request::post("/faults").header("content-type", "application/json");
         self.admin.request::<Value>(request.body(serde_json::to_vec(&order)?)?).await?;
         Ok(())

@@ -93,7 +93,7 @@ pub fn unexplained(seen: &Observed) -> Vec<Finding> {
         let place = format!("{} {} in {}", made.resource, made.name, made.plane);
         match seen.run(&made.owner) {
             None => {
-                found.push(finding(Rule::Unexplained, format!("{place} was made for no run that there was")))
+                found.push(finding(Rule::Unexplained, format!("{place} was made for no run that there was")));
             }
             Some(run) if run.is_over() && !run.entries.iter().any(|part| part.plane == made.plane) => {
                 found

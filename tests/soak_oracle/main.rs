@@ -2,25 +2,30 @@
 //! are right. The soak itself is `tests/soak`.
 
 #![allow(dead_code, reason = "the soak uses the rest")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by them")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "what a test is not about")]
 
-#[path = "soak/action.rs"]
+#[path = "../soak/action.rs"]
 mod action;
-#[path = "soak/dice.rs"]
+#[path = "../soak/dice.rs"]
 mod dice;
-#[path = "soak/latency.rs"]
+#[path = "../soak/latency.rs"]
 mod latency;
-#[path = "soak/memory.rs"]
+#[path = "../soak/memory.rs"]
 mod memory;
-#[path = "soak/observed.rs"]
+#[path = "../soak/observed.rs"]
 mod observed;
-#[path = "soak/oracle/mod.rs"]
+#[path = "../soak/oracle/mod.rs"]
 mod oracle;
-#[path = "soak/parse.rs"]
+#[path = "../soak/parse.rs"]
 mod parse;
-#[path = "soak/plan.rs"]
+#[path = "../soak/plan.rs"]
 mod plan;
 
-use std::{collections::BTreeSet, time::Duration};
+mod figures;
+mod plans;
+
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use medusa_fleet::api::labels;
@@ -28,12 +33,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::{
-    action::Action,
-    latency::{Probe, Spell, latencies, percentile},
-    memory::{Sample, Slope, after_warming_up},
     observed::{Disturbance, End, HomeNow, Made, Observed, Open, PlaneNow, Run, RunPart, What},
     oracle::{Finding, Rule, findings},
-    plan::{Terms, plan},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -125,9 +126,9 @@ fn leave(seen: &mut Observed) {
 fn undone(seen: &mut Observed, phase: &str) {
     seen.made.pop();
     let run = &mut seen.runs[0];
-    run.entries[1].phase = phase.to_owned();
+    phase.clone_into(&mut run.entries[1].phase);
     run.entries[1].attempts = 0;
-    run.phase = if phase == "Failed" { "PartiallyFailed" } else { "Succeeded" }.to_owned();
+    if phase == "Failed" { "PartiallyFailed" } else { "Succeeded" }.clone_into(&mut run.phase);
 }
 
 #[test]
@@ -362,73 +363,6 @@ fn a_name_does_not_say_what_is_in_a_secret() {
     assert_eq!(said, ["Copies: Secret shared in b differs from its source"]);
 }
 
-fn terms(seed: u64, minutes: u64) -> Terms {
-    Terms { seed, length: Duration::from_secs(minutes * 60), planes: 20 }
-}
-
-#[test]
-fn the_same_terms_are_the_same_plan_and_another_seed_is_another() {
-    assert_eq!(plan(terms(7, 10)), plan(terms(7, 10)));
-    assert_ne!(plan(terms(7, 10)), plan(terms(8, 10)));
-    assert_ne!(plan(terms(0, 10)), plan(terms(1, 10)));
-}
-
-#[test]
-fn every_plan_keeps_its_time_and_leaves_nothing_on() {
-    for (seed, minutes) in (0..20).map(|seed| (seed, 2)).chain([(7, 45), (8, 120)]) {
-        let steps = plan(terms(seed, minutes));
-        assert!(steps.is_sorted_by_key(|step| step.at), "{seed}");
-        assert!(steps.last().unwrap().at <= Duration::from_secs(minutes * 60), "{seed}");
-        let (mut faults, mut broken, mut schedules) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let mut is_stopped = false;
-        for step in steps {
-            match step.action {
-                Action::Fault(_, planes) => {
-                    assert_eq!(planes.len(), 2, "a tenth, {seed}");
-                    faults.extend(planes);
-                }
-                Action::Heal(planes) => faults.retain(|plane| !planes.contains(plane)),
-                Action::Break(plane) => assert!(broken.insert(plane)),
-                Action::Mend(plane) => assert!(broken.remove(&plane)),
-                Action::Schedule(timetable) => assert!(schedules.insert(timetable.name)),
-                Action::Unschedule(name) => assert!(schedules.remove(&name)),
-                Action::Kill => assert!(step.at <= plan::last_kill(terms(seed, minutes).length)),
-                Action::Stop => is_stopped = true,
-                Action::Continue => is_stopped = false,
-                _ => {}
-            }
-        }
-        assert!(faults.is_empty() && broken.is_empty() && schedules.is_empty() && !is_stopped, "{seed}");
-    }
-}
-
-#[test]
-fn hours_have_every_fault_and_every_action() {
-    let steps = plan(terms(7, 120));
-    let faults: BTreeSet<String> = steps
-        .iter()
-        .filter_map(
-            |step| if let Action::Fault(fault, _) = &step.action { Some(fault.to_string()) } else { None },
-        )
-        .collect();
-    assert_eq!(faults.len(), plan::faults().len());
-    let words: BTreeSet<String> = steps
-        .iter()
-        .map(|step| {
-            step.action.to_string().split(|c: char| !c.is_alphabetic()).take(3).collect::<Vec<_>>().join(" ")
-        })
-        .collect();
-    for word in [
-        "create FleetRestoreJob restore",
-        "kill",
-        "SIGSTOP the control",
-        "unregister sim",
-        "cancel FleetBackupJob backup",
-    ] {
-        assert!(words.iter().any(|said| said.starts_with(word)), "{word}: {words:?}");
-    }
-}
-
 #[test]
 fn what_is_read_of_a_run_and_of_what_it_made() {
     let run = parse::run(
@@ -458,60 +392,5 @@ fn what_is_read_of_a_run_and_of_what_it_made() {
     assert_eq!(
         status(json!({"startTime": "t", "finishTime": "t", "finished": ["p", "q"], "failed": ["r"]})),
         End::Bad
-    );
-}
-
-/// Two hours of samples, every five seconds, with what a sawtooth of `noise` MiB adds.
-fn samples(per_hour: f64, noise: f64) -> Vec<Sample> {
-    let sample = |number: u32| {
-        let at = Duration::from_secs(u64::from(number) * 5);
-        Sample {
-            at,
-            mib: 60.0 + per_hour * at.as_secs_f64() / 3600.0 + noise * f64::from(number * 7 % 13) / 13.0,
-        }
-    };
-    (0..1440).map(sample).collect()
-}
-
-#[test]
-fn growth_is_told_from_noise() {
-    for (per_hour, noise, grows) in
-        [(0.0, 4.0, false), (0.5, 4.0, false), (3.0, 4.0, true), (1.5, 0.0, true), (-5.0, 4.0, false)]
-    {
-        let slope = Slope::of(&samples(per_hour, noise)).unwrap();
-        assert!((slope.per_hour - per_hour).abs() < 0.2, "{slope:?}");
-        assert_eq!(slope.grows(), grows, "{slope:?}");
-    }
-    assert_eq!(Slope::of(&samples(0.0, 0.0)[..11]), None);
-    let late = after_warming_up(&samples(0.0, 0.0), Duration::from_secs(3600));
-    assert_eq!((late.len(), late[0].at), (540, Duration::from_secs(4500)));
-}
-
-#[test]
-fn only_undisturbed_data_planes_are_measured_and_by_what_was_wrong_with_others() {
-    let mut seen = good();
-    seen.made[0].at = at(10) + SignedDuration::from_millis(150);
-    let probes = [Probe { name: "nightly".to_owned(), at: at(10) }];
-    let spell = |from, until| Spell { fault: "hang".to_owned(), from: at(from), until: at(until) };
-    seen.disturbances.push(disturbed(What::Fault, "b", 5, Some(30)));
-    assert_eq!(latencies(&seen, &probes, &[], &[]), [(String::new(), vec![150.0])].into());
-    let hung = [("hung".to_owned(), vec![150.0])].into();
-    assert_eq!(latencies(&seen, &probes, &[spell(5, 30)], &[]), hung);
-    let none = latency::Latencies::new();
-    assert_eq!(latencies(&seen, &probes, &[spell(10, 30)], &[(at(9), at(11))]), none, "nobody was there");
-    seen.made[0].at = at(12);
-    assert_eq!(latencies(&seen, &probes, &[spell(11, 30)], &[]), none, "it began in the middle");
-    let mut purge = Run { kind: "FleetTask".to_owned(), ..seen.runs[0].clone() };
-    purge.entries.iter_mut().for_each(|part| part.finished = Some(at(11)));
-    seen.runs.push(purge);
-    assert_eq!(latencies(&seen, &probes, &[], &[]), none, "it had to wait for a purge");
-}
-
-#[test]
-fn of_a_hundred_values_one_is_above_the_p99() {
-    let values: Vec<f64> = (1..=100).map(f64::from).collect();
-    assert_eq!(
-        (percentile(&values, 99), percentile(&values, 50), percentile(&[], 99)),
-        (Some(99.0), Some(50.0), None)
     );
 }
