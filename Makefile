@@ -7,7 +7,7 @@ TESTBED     := target/testbed/testbed
 TESTBED_SRC := $(shell find tests/testbed -type f -not -name README.md -not -path '*/demo/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build testbed lint test bench demo demo-down crds reference manifests image release check deny
+.PHONY: help build testbed lint test bench soak demo demo-down crds reference manifests image release check deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ test: check testbed ## everything: lints, units, real API servers, real Cassandr
 
 bench: build testbed ## figures and ratios against a bare client; ARGS="--planes 5,10 --runs 3"
 	MEDUSA_FLEET_BIN=$(CURDIR)/target/release/medusa-fleet $(CARGO) bench --locked --bench fleet -- $(ARGS)
+
+soak: build testbed ## a fleet at work with every fault, by seed; ARGS="--minutes 120 --seed 7"
+	MEDUSA_FLEET_BIN=$(CURDIR)/target/release/medusa-fleet $(CARGO) test --locked --test soak -- $(ARGS)
 
 deny: ## licences, bans and sources of the crates (needs cargo-deny)
 	$(CARGO) deny check bans licenses sources

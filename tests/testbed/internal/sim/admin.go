@@ -23,6 +23,7 @@ import (
 //	GET  /planes    name, server, kubeconfig, uid and fault of each data plane
 //	GET  /counters  what was asked of them, how much is open, and what the simulator itself takes; ?sum=true without planes
 //	GET  /objects   numbers of objects by resource; ?sum=true likewise
+//	GET  /journal   which objects of Medusa's kinds were made and deleted, after the first ?since=N of them
 //	POST /faults    {"fault":"delay","millis":500,"planes":["sim-1"]} or with "fraction":0.1; of all when neither is given
 func (f *Fleet) serveAdmin() error {
 	port, err := loopback.Listen()
@@ -33,6 +34,7 @@ func (f *Fleet) serveAdmin() error {
 	mux.HandleFunc("GET /planes", f.tellPlanes)
 	mux.HandleFunc("GET /counters", f.tellCounters)
 	mux.HandleFunc("GET /objects", f.tellObjects)
+	mux.HandleFunc("GET /journal", f.tellJournal)
 	mux.HandleFunc("POST /faults", f.setFaults)
 	f.url = "http://" + port.Addr().String()
 	f.admin = &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}

@@ -13,12 +13,11 @@
 // answered with 410.
 //
 // Who is at work there is simulated, too: a Lease says that Medusa's controller runs, and is renewed; a MedusaBackupJob
-// starts when it is made, and has its MedusaBackup and its end some time later; so do MedusaTasks, which change nothing. One
-// whose datacenter is not there stays as it is.
+// starts when it is made, and has its MedusaBackup and its end some time later; so do MedusaTasks and MedusaRestoreJobs, which
+// change nothing; a purge is followed by its sync. One whose datacenter is not there stays as it is.
 //
 // What is not simulated: roles, quotas, admission and webhooks; validation and defaults of Kubernetes' own kinds; other
-// controllers, so that nothing is collected with its owner, schedules make no runs and restores stay as they are; tables,
-// protobuf, CBOR and compression; JSON patches, scale, logs, tokens of ServiceAccounts; the definitions of custom resources
+// controllers, so that nothing is collected with its owner, schedules make no runs; tables, protobuf, CBOR and compression; JSON patches, scale, logs, tokens of ServiceAccounts; the definitions of custom resources
 // as objects; OpenAPI v2. Nothing is kept when the program ends.
 //
 // Smaller differences to a real API server:

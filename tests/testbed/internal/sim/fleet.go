@@ -32,14 +32,15 @@ type Config struct {
 
 // Fleet is a running simulation.
 type Fleet struct {
-	kinds  *kinds
-	planes []*plane
-	byName map[string]*plane
-	dir    string
-	begun  time.Time
-	admin  *http.Server
-	url    string
-	done   chan struct{}
+	kinds   *kinds
+	planes  []*plane
+	byName  map[string]*plane
+	dir     string
+	begun   time.Time
+	journal journal
+	admin   *http.Server
+	url     string
+	done    chan struct{}
 }
 
 // Start begins a simulation.
@@ -68,6 +69,10 @@ func Start(config Config) (*Fleet, error) {
 	for n := range config.Planes {
 		p, err := newPlane(fmt.Sprintf("sim-%d", n+1), kinds, config)
 		if err == nil {
+			p.store.heard = func(k *kind, e event) {
+				p.medusa.hear(k, e)
+				f.journal.hear(p.name, k, e)
+			}
 			// Stop has to find it, whatever fails from here on.
 			f.planes, f.byName[p.name] = append(f.planes, p), p
 			err = p.start(certificate)

@@ -22,7 +22,8 @@ func (m *medusa) hear(k *kind, e event) {
 	if k.Group != medusaGroup || e.before != nil || e.object == nil {
 		return
 	}
-	if k.Kind == "MedusaBackupJob" || k.Kind == "MedusaTask" {
+	switch k.Kind {
+	case "MedusaBackupJob", "MedusaTask", "MedusaRestoreJob":
 		made := e.object
 		go m.begin(k, made)
 	}
@@ -89,19 +90,24 @@ func (m *medusa) own(k *kind, r run, owner map[string]any) bool {
 
 // end writes the MedusaBackup, and then that the run is over.
 func (m *medusa) end(k *kind, r run) {
-	if found, err := m.store.get(k, r.namespace, r.name); err != nil || found.uid != r.uid {
+	made, err := m.store.get(k, r.namespace, r.name)
+	if err != nil || made.uid != r.uid {
 		return
 	}
 	r.ended = time.Now()
 	told := fmt.Sprintf("%d pods", len(r.pods))
 	var finished any = list(r.pods)
-	if k.Kind == "MedusaBackupJob" {
+	switch k.Kind {
+	case "MedusaRestoreJob":
+		m.write(k, r, r.restored())
+		return
+	case "MedusaBackupJob":
 		if err := m.backup(r); err != nil {
 			log.Printf("%s/%s: %v", r.namespace, r.name, err)
 			return
 		}
 		told = fmt.Sprintf("%d nodes, %d files, %s", len(r.pods), files*len(r.pods), size)
-	} else {
+	default:
 		var results []any
 		for _, pod := range r.pods {
 			results = append(results, map[string]any{"podName": pod})
@@ -112,7 +118,37 @@ func (m *medusa) end(k *kind, r run) {
 		"startTime": stamp(r.started), "finishTime": stamp(r.ended), "finished": finished,
 		"conditions": conditions(r.ended, "True", "False", "Succeeded", told),
 	})
+	if operation, _, _ := unstructured.NestedString(made.open(k).Object, "spec", "operation"); operation == "purge" {
+		m.follow(k, r)
+	}
 	m.expire(k, r)
+}
+
+// follow makes the sync that comes after a purge.
+func (m *medusa) follow(k *kind, r run) {
+	content := map[string]any{
+		"apiVersion": medusaGroup + "/v1alpha1", "kind": "MedusaTask",
+		"metadata": map[string]any{"name": r.name + "-sync", "labels": r.labels},
+		"spec":     map[string]any{"cassandraDatacenter": r.datacenter, "operation": "sync"},
+	}
+	_, err := m.store.create(k, r.namespace, &unstructured.Unstructured{Object: content}, write{manager: dataPlane})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		log.Printf("the sync after %s/%s: %v", r.namespace, r.name, err)
+	}
+}
+
+// restored is the status of a restore in place that has ended.
+func (r run) restored() map[string]any {
+	hosts := map[string]any{}
+	for _, pod := range r.pods {
+		hosts[pod] = map[string]any{"source": []any{pod}, "seed": false}
+	}
+	return map[string]any{
+		"startTime": stamp(r.started), "restoreKey": string(r.uid), "restorePrepared": true, "datacenterStopped": stamp(r.started),
+		"restoreMapping": map[string]any{"in_place": true, "host_map": hosts}, "finishTime": stamp(r.ended),
+		"finished":   list(r.pods),
+		"conditions": conditions(r.ended, "True", "False", "Succeeded", fmt.Sprintf("%d pods restored", len(r.pods))),
+	}
 }
 
 // expire deletes a job ttlSecondsAfterFinished after its end.

@@ -105,9 +105,12 @@ func datacenter(namespace, cluster, name string, nodes int) map[string]any {
 		"metadata": map[string]any{"name": name, "namespace": namespace},
 		"spec": map[string]any{
 			"clusterName": cluster, "serverType": "cassandra", "serverVersion": "5.0.4", "size": int64(nodes),
-			"podTemplateSpec": map[string]any{"spec": map[string]any{"containers": []any{
-				container("cassandra", "medusa-fleet.test/cassandra:5.0.4"), container("medusa", "medusa-fleet.test/medusa:0.31.0"),
-			}}},
+			"podTemplateSpec": map[string]any{"spec": map[string]any{
+				"containers": []any{
+					container("cassandra", "medusa-fleet.test/cassandra:5.0.4"), container("medusa", "medusa-fleet.test/medusa:0.31.0"),
+				},
+				"initContainers": []any{container("medusa-restore", "medusa-fleet.test/medusa:0.31.0")},
+			}},
 		},
 		"status": map[string]any{
 			"cassandraOperatorProgress": "Ready", "observedGeneration": int64(1), "nodeStatuses": states,

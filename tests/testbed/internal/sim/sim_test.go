@@ -126,6 +126,52 @@ func TestNothingIsLeftOfANamespaceThatHadAFinalizer(t *testing.T) {
 	}
 }
 
+func TestARestoreEndsAndTheJournalTellsOfIt(t *testing.T) {
+	f := &Fleet{}
+	p := newTestPlane(t, Seed{Namespace: "cassandra", Datacenters: 1, Nodes: 3})
+	p.store.heard = func(k *kind, e event) {
+		p.medusa.hear(k, e)
+		f.journal.hear(p.name, k, e)
+	}
+	restores := p.kinds.find(medusaGroup, "v1alpha1", "medusarestorejobs")
+	content := map[string]any{
+		"apiVersion": medusaGroup + "/v1alpha1", "kind": "MedusaRestoreJob", "metadata": map[string]any{"name": "r1"},
+		"spec": map[string]any{"cassandraDatacenter": "dc1", "backup": "b1"},
+	}
+	if _, err := p.store.create(restores, "cassandra", &unstructured.Unstructured{Object: content}, write{manager: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		restore, err := p.store.get(restores, "cassandra", "r1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, _, _ := unstructured.NestedMap(restore.open(restores).Object, "status")
+		if status["finishTime"] != nil {
+			if status["restorePrepared"] != true || status["datacenterStopped"] == nil || len(status["finished"].([]any)) != 3 {
+				t.Errorf("status is %v", status)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not end")
+		}
+	}
+	if _, _, err := p.store.delete(restores, "cassandra", "r1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	told := f.journal.since(0)
+	if len(told) != 2 || told[0].deleted || !told[1].deleted || told[0].object.uid != told[1].object.uid {
+		t.Fatalf("the journal is %v", told)
+	}
+	if ended, _, _ := unstructured.NestedString(told[1].object.open(restores).Object, "status", "finishTime"); ended == "" {
+		t.Error("of what was deleted the journal does not say how it was")
+	}
+	if rest := f.journal.since(1); len(rest) != 1 {
+		t.Errorf("after the first there are %d", len(rest))
+	}
+}
+
 func TestALeaseIsRenewedWithoutAnythingElseChanging(t *testing.T) {
 	p := newTestPlane(t, Seed{Namespace: "cassandra"})
 	k := p.kinds.find("coordination.k8s.io", "v1", "leases")
