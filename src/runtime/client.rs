@@ -14,6 +14,7 @@ use kube::{
 use thiserror::Error;
 use tower::{service_fn, timeout::TimeoutLayer};
 
+pub use super::multiplexed::WATCHES_SHARE;
 use super::{
     fence::Fence,
     guard,

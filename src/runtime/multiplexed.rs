@@ -37,6 +37,9 @@ const PING: Duration = Duration::from_secs(2);
 /// How long that may take. Where it takes longer the connection is given up, and the cluster asked on another one before
 /// anything is concluded (`registry/link.rs`).
 const PONG: Duration = Duration::from_secs(3);
+/// How long the watches' connection is one that further watches take, after the last of them began: longer than any lasts, or
+/// each that is renewed late would have another connection made beside the one that the others still use.
+pub const WATCHES_SHARE: Duration = Duration::from_mins(6);
 /// How much may be on its way for one request, and for all together: what nobody reads yet is kept in memory. The windows of
 /// as many requests fit as an API server takes at a time, which is a hundred.
 const STREAM_WINDOW: u32 = 160 << 10;
@@ -75,7 +78,7 @@ pub(super) fn client(config: Config, timeouts: Timeouts) -> Result<Client, Unfit
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW);
     let others = Arc::new(SharedConnection::new(builder.build(connector.clone())));
-    builder.http2_keep_alive_while_idle(true);
+    builder.http2_keep_alive_while_idle(true).pool_idle_timeout(WATCHES_SHARE);
     let watches = Arc::new(SharedConnection::new(builder.build(connector)));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

@@ -1,8 +1,6 @@
 //! How long it takes from a FleetBackupJob to its MedusaBackupJob in each data plane, with and without faults in others.
 //! Pure.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate::observed::{AFTERWARDS, Disturbance, Observed};
@@ -27,8 +25,18 @@ pub struct Spell {
     pub until: Timestamp,
 }
 
-/// Milliseconds, by what was wrong with other data planes meanwhile; nothing has no words.
-pub type Latencies = BTreeMap<String, Vec<f64>>;
+/// How long one data plane waited for one probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latency {
+    /// What was wrong with other data planes meanwhile; nothing has no words.
+    pub class: String,
+    /// The probe.
+    pub probe: String,
+    /// The data plane.
+    pub plane: String,
+    /// Milliseconds.
+    pub took: f64,
+}
 
 /// What a fault comes to for who asks.
 pub fn class(fault: &str) -> &'static str {
@@ -50,8 +58,8 @@ pub fn latencies(
     probes: &[Probe],
     spells: &[Spell],
     down: &[(Timestamp, Timestamp)],
-) -> Latencies {
-    let mut found = Latencies::new();
+) -> Vec<Latency> {
+    let mut found = Vec::new();
     for probe in probes {
         let Some(run) = seen.runs.iter().find(|run| run.name == probe.name) else { continue };
         for made in seen.made.iter().filter(|made| made.owner == run.uid) {
@@ -72,7 +80,8 @@ pub fn latencies(
             classes.sort_unstable();
             classes.dedup();
             let took = to.duration_since(from).as_secs_f64() * 1000.0;
-            found.entry(classes.join(" + ")).or_default().push(took);
+            let (probe, plane) = (probe.name.clone(), made.plane.clone());
+            found.push(Latency { class: classes.join(" + "), probe, plane, took });
         }
     }
     found
@@ -85,12 +94,14 @@ fn touches(one: &Disturbance, from: Timestamp, to: Timestamp) -> bool {
 /// Whether a purge or a restore of a data plane's datacenter was there in that time.
 fn is_held(seen: &Observed, plane: &str, from: Timestamp, to: Timestamp) -> bool {
     let holds = seen.runs.iter().filter(|run| run.kind != "FleetBackupJob");
-    let parts = holds.flat_map(|run| run.entries.iter().map(move |part| (run, part)));
-    parts.filter(|(_, part)| part.plane == plane).any(|(run, part)| {
+    holds.into_iter().any(|run| {
+        let part = run.entries.iter().find(|part| part.plane == plane);
+        // A restore holds backups up before it has entries, too.
+        let is_restored = run.kind == "FleetRestoreJob" && run.named.iter().any(|named| named == plane);
+        let end = part.and_then(|part| part.finished).filter(|_| !is_restored).or(run.finished);
         // The status says whole seconds.
-        let end =
-            part.finished.or(run.finished).map_or(Timestamp::MAX, |end| end + SignedDuration::from_secs(1));
-        run.created <= to && end >= from
+        let end = end.map_or(Timestamp::MAX, |end| end + SignedDuration::from_secs(1));
+        (part.is_some() || is_restored) && run.created <= to && end >= from
     })
 }
 

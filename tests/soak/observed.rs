@@ -186,7 +186,9 @@ impl Observed {
     pub fn was(&self, what: What, plane: &str, from: Timestamp, to: Option<Timestamp>) -> bool {
         self.disturbances.iter().any(|one| {
             let lasts = one.until.is_none_or(|until| until + AFTERWARDS >= from);
-            one.plane == plane && one.what == what && lasts && to.is_none_or(|to| one.from <= to)
+            // Statuses say whole seconds.
+            let had_begun = to.is_none_or(|to| one.from <= to + SignedDuration::from_secs(1));
+            one.plane == plane && one.what == what && lasts && had_begun
         })
     }
 

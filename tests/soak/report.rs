@@ -1,15 +1,18 @@
 //! What a soak says: lines while it goes on, and figures in the end.
 
-use std::{io::Write as _, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
 use crate::{
-    latency::{Latencies, percentile},
+    latency::{Latency, percentile},
     memory::{MOST_PER_HOUR, Slope},
     plan::LONG,
 };
 
 /// How far the others' P99 may be above the one without faults.
 const BAR: f64 = 1.1;
+
+/// So many of the slowest are named.
+const SLOWEST: usize = 6;
 
 /// Says a line.
 pub fn say(text: impl AsRef<str>) {
@@ -18,7 +21,11 @@ pub fn say(text: impl AsRef<str>) {
 }
 
 /// The table of latencies, and in one line whether faults of some cost the others anything.
-pub fn isolation(all: &Latencies) -> (Vec<String>, String) {
+pub fn isolation(measured: &[Latency]) -> (Vec<String>, String) {
+    let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for one in measured {
+        all.entry(&one.class).or_default().push(one.took);
+    }
     let mut lines = vec!["fan-out to data planes without a fault, ms from the FleetBackupJob:".to_owned()];
     let row = |name: &str, values: &[f64]| {
         let at = |percent| percentile(values, percent).unwrap_or_default();
@@ -32,6 +39,11 @@ pub fn isolation(all: &Latencies) -> (Vec<String>, String) {
     lines.extend(
         all.iter().filter(|(class, _)| !class.is_empty()).map(|(class, v)| row(&format!("  {class}"), v)),
     );
+    let mut slowest: Vec<&Latency> = measured.iter().collect();
+    slowest.sort_by(|one, other| other.took.total_cmp(&one.took));
+    let slowest = slowest.into_iter().take(SLOWEST);
+    let name = |one: &Latency| format!("{} in {} {:.0} ms ({})", one.probe, one.plane, one.took, one.class);
+    lines.push(format!("  the slowest: {}", slowest.map(name).collect::<Vec<String>>().join(", ")));
     let (Some(without), Some(with)) = (percentile(&calm, 99), percentile(&beside, 99)) else {
         return (lines, "isolation was not measured".to_owned());
     };

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use crate::{
     at, disturbed, good,
-    latency::{self, Probe, Spell, latencies, percentile},
+    latency::{Latency, Probe, Spell, latencies, percentile},
     memory::{Sample, Slope, after_warming_up},
     observed::{Run, What},
 };
@@ -44,10 +44,14 @@ fn only_undisturbed_data_planes_are_measured_and_by_what_was_wrong_with_others()
     let probes = [Probe { name: "nightly".to_owned(), at: at(10) }];
     let spell = |from, until| Spell { fault: "hang".to_owned(), from: at(from), until: at(until) };
     seen.disturbances.push(disturbed(What::Fault, "b", 5, Some(30)));
-    assert_eq!(latencies(&seen, &probes, &[], &[]), [(String::new(), vec![150.0])].into());
-    let hung = [("hung".to_owned(), vec![150.0])].into();
+    let one = |class: &str| {
+        let (class, probe, plane) = (class.to_owned(), "nightly".to_owned(), "a".to_owned());
+        [Latency { class, probe, plane, took: 150.0 }]
+    };
+    assert_eq!(latencies(&seen, &probes, &[], &[]), one(""));
+    let hung = one("hung");
     assert_eq!(latencies(&seen, &probes, &[spell(5, 30)], &[]), hung);
-    let none = latency::Latencies::new();
+    let none: [Latency; 0] = [];
     assert_eq!(latencies(&seen, &probes, &[spell(10, 30)], &[(at(9), at(11))]), none, "nobody was there");
     seen.made[0].at = at(12);
     assert_eq!(latencies(&seen, &probes, &[spell(11, 30)], &[]), none, "it began in the middle");

@@ -192,6 +192,28 @@ fn what_is_made_twice_is_found() {
 }
 
 #[test]
+fn what_a_schedule_keeps_is_made_again_only_with_a_registration() {
+    let again = |seen: &mut Observed| {
+        for uid in ["one", "two"] {
+            let made = Made {
+                resource: "medusabackupschedules".to_owned(),
+                uid: uid.to_owned(),
+                owner: "schedule".to_owned(),
+                deleted: Some(at(30)),
+                ..seen.made[1].clone()
+            };
+            seen.made.push(made);
+        }
+    };
+    assert_eq!(after(again), [Rule::Doubled]);
+    let registered_again = |seen: &mut Observed| {
+        again(seen);
+        seen.disturbances.push(disturbed(What::Unregistered, "b", 31, Some(32)));
+    };
+    assert_eq!(after(registered_again), []);
+}
+
+#[test]
 fn what_nobody_asked_for_is_found() {
     assert_eq!(after(|seen| seen.made[0].owner = "nobody".to_owned()), [Rule::Lost, Rule::Unexplained]);
     let elsewhere = |seen: &mut Observed| {
@@ -236,7 +258,7 @@ fn only_a_policy_and_a_fault_excuse_what_was_not_done(
 
 #[test]
 fn a_fault_elsewhere_long_before_or_afterwards_is_no_excuse() {
-    for (plane, from, until) in [("a", 5, 15), ("b", -90, -60), ("b", 25, 30)] {
+    for (plane, from, until) in [("a", 5, 15), ("b", -90, -60), ("b", 25, 30), ("b", 22, 24)] {
         let found = after(|seen| {
             undone(seen, "Skipped");
             "Skip".clone_into(&mut seen.runs[0].policy);

@@ -399,6 +399,11 @@ mod tests {
         runtime::scope,
     };
 
+    #[test]
+    fn a_watch_that_is_renewed_finds_the_connection_of_the_others() {
+        assert!(SHARED_WATCH.1 < crate::runtime::client::WATCHES_SHARE);
+    }
+
     /// A ConfigMap.
     fn map(n: u32) -> String {
         format!(

@@ -52,13 +52,19 @@ pub async fn expire<K: Fanned>(
     let mut deletions = Vec::new();
     let entries = K::entries(status);
     for plane in planes {
-        if !entries.iter().any(|e| e.data_plane == plane.name && e.attempts() > 0) {
+        let here = || entries.iter().filter(|e| e.data_plane == plane.name);
+        if here().next().is_none() {
             continue;
         }
+        let has_begun = here().any(|e| e.attempts() > 0);
         let remote = plane.remote.as_ref().filter(|_| plane.usable == Usable::Ready);
         let listed = plane.view.listing(K::Child::section(&plane.view)).known();
         let Some((remote, items)) = remote.zip(listed) else {
-            unknown.push(&plane.name);
+            // A request that was on its way when the entry was decided may still have made one: it goes if it is seen, and
+            // nobody waits for that.
+            if has_begun {
+                unknown.push(&plane.name);
+            }
             continue;
         };
         for (key, child) in items.iter().filter(|(_, child)| is_of(child.as_ref(), run)) {
@@ -157,6 +163,28 @@ mod tests {
             let expected = json!({"uid": child.uid(), "resourceVersion": "7"});
             assert_eq!(asked.lock().unwrap()[0]["preconditions"], expected);
             assert_eq!((again.is_none(), run.lock().unwrap().len()), (is_gone, usize::from(is_gone)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_nobody_knew_to_be_made_goes_where_it_is_seen_and_is_not_waited_for_elsewhere() {
+        let job: FleetBackupJob = fleet_job("nightly");
+        let skipped = pending("eu", "dc1");
+        let ended = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"});
+        let (key, child) = made(&job, &skipped, 1, ended);
+        let status = FleetBackupJobStatus { datacenters: vec![skipped], ..FleetBackupJobStatus::default() };
+        for (usable, deleted) in [(Usable::Ready, 1), (Usable::Connecting, 0)] {
+            let (there, asked) = answering(200);
+            let (home, run) = answering(200);
+            let mut view = live(&[datacenter("dc1", 1)]);
+            view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
+            view.jobs.put(key.clone(), child.clone());
+            let mut eu = plane("eu", view);
+            eu.remote = Some(Arc::new(Remote::new(there, &Limits::default())));
+            eu.usable = usable;
+            let events = Events::new(home.clone(), "test");
+            let again = expire(&home, &events, &job, &status, &[eu], SignedDuration::ZERO).await.unwrap();
+            assert_eq!((again, asked.lock().unwrap().len(), run.lock().unwrap().len()), (None, deleted, 1));
         }
     }
 }

@@ -17,7 +17,10 @@ pub fn left_over(seen: &Observed) -> Vec<Finding> {
             return seen.home.schedules.is_empty().then(|| format!("{place}: its schedule is gone"));
         }
         let run = seen.run(&made.owner).filter(|run| run.is_gone)?;
-        (!was_let_go(seen, made)).then(|| format!("{place}: {} is gone", title(run)))
+        let part = run.entries.iter().find(|part| part.plane == made.plane);
+        let said =
+            part.map(|part| format!(", which said {} {}", part.phase, part.reason)).unwrap_or_default();
+        (!was_let_go(seen, made)).then(|| format!("{place}, {:?}: {} is gone{said}", made.end, title(run)))
     });
     let schedules = seen.home.schedules.iter().map(|name| format!("FleetBackupSchedule {name} was deleted"));
     left.chain(schedules).map(|about| finding(Rule::LeftOver, about)).collect()

@@ -55,7 +55,15 @@ pub fn doubled(seen: &Observed) -> Vec<Finding> {
         let part = (made.owner.as_str(), &*made.plane, &*made.datacenter, &*made.resource, is_sync);
         parts.entry(part).or_default().insert(&made.uid);
     }
-    let twice = names.into_iter().filter(|(_, count)| *count > 1).map(|((plane, resource, name), count)| {
+    // What a schedule keeps there is taken back with the registration, and made again with the next.
+    let has_left = |plane: &str| {
+        seen.disturbances.iter().any(|one| one.what == What::Unregistered && one.plane == plane)
+    };
+    let may_be_again = |plane: &str, resource: &str| resource == "medusabackupschedules" && has_left(plane);
+    let twice = names
+        .into_iter()
+        .filter(|((plane, resource, _), count)| *count > 1 && !may_be_again(plane, resource));
+    let twice = twice.map(|((plane, resource, name), count)| {
         finding(Rule::Doubled, format!("{resource} {name} was made {count} times in {plane}"))
     });
     let more = parts.into_iter().filter_map(|((owner, plane, datacenter, resource, _), uids)| {
