@@ -2,6 +2,7 @@
 //! takes until the share of one that is killed is watched by the others, with what is lost or made twice meanwhile.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use medusa_fleet::api::fleet::DataPlaneView;
 
 use crate::{
     clusters::apply,
-    harness::{Result, within},
+    harness::{Failure, Result, within},
     objects::fleet_backup_job,
     registered_fleet::HOME,
     report::Report,
@@ -71,8 +72,12 @@ async fn one_is_killed(fleet: &mut Large, count: usize, report: &mut Report) -> 
     let taken = within(PATIENCE, "the shards of the one that was killed are held by others", async || {
         let now = holders(fleet).await?;
         let moved = now.iter().filter(|holder| !before.contains(holder)).count();
-        let names: std::collections::BTreeSet<&str> = now.iter().map(|(name, _)| name.as_str()).collect();
-        if moved > 0 && names.len() < REPLICAS { Ok(start.elapsed()) } else { Err(format!("{now:?}").into()) }
+        let names: BTreeSet<&str> = now.iter().map(|(name, _)| name.as_str()).collect();
+        if moved > 0 && names.len() < REPLICAS {
+            Ok::<_, Failure>(start.elapsed())
+        } else {
+            Err(format!("{now:?}").into())
+        }
     })
     .await?;
     report.add(fleet.row("one replica is killed: its shards are held", "s").ours(&[taken.as_secs_f64()]));
@@ -83,7 +88,11 @@ async fn one_is_killed(fleet: &mut Large, count: usize, report: &mut Report) -> 
         let theirs = |view: &&DataPlaneView| holders.contains(&(view.spec.holder.clone(), view.spec.epoch));
         let current = views.iter().filter(theirs).count();
         // Its own cluster is one of them.
-        if current > count { Ok(start.elapsed()) } else { Err(format!("{current} of {count}").into()) }
+        if current > count {
+            Ok::<_, Failure>(start.elapsed())
+        } else {
+            Err(format!("{current} of {count}").into())
+        }
     })
     .await?;
     report.add(fleet.row("one replica is killed: its share is watched", "s").ours(&[watched.as_secs_f64()]));
