@@ -31,6 +31,8 @@ const READY: Duration = Duration::from_mins(5);
 const LOOKED: Duration = Duration::from_secs(1);
 /// Memory is read so often.
 const SAMPLED: Duration = Duration::from_secs(2);
+/// Actions that come later than this are no measure of anything: they ask the real API server, not the control plane.
+const LATE: Duration = Duration::from_secs(5);
 /// Findings of each rule that are shown.
 const SHOWN: usize = 12;
 
@@ -87,7 +89,8 @@ async fn whole(programs: &Programs, terms: Terms, steps: &[Step], dir: &Path) ->
         "ready; an idle data plane has {} watches and {} connections",
         idle.watches, idle.connections
     ));
-    let mut watch = Watch { begun: Instant::now(), started: Duration::ZERO, samples: Vec::new() };
+    let mut watch =
+        Watch { begun: Instant::now(), started: Duration::ZERO, samples: Vec::new(), late: Duration::ZERO };
     carry_out(&mut stage, &mut record, steps, &mut watch).await?;
     record.finish().await;
     say(format!("{:>8.1} s  everything is over; the fleet settles", watch.begun.elapsed().as_secs_f64()));
@@ -100,6 +103,8 @@ struct Watch {
     /// When the control plane was started last.
     started: Duration,
     samples: Vec<Sample>,
+    /// By how much the latest action came too late.
+    late: Duration,
 }
 
 impl Watch {
@@ -113,6 +118,7 @@ async fn carry_out(stage: &mut Stage, record: &mut Record, steps: &[Step], watch
     let mut sampled = interval(SAMPLED);
     for Step { at, action } in steps {
         wait(watch, &mut sampled, stage.control_plane.pid(), *at).await;
+        watch.late = watch.late.max(watch.begun.elapsed().saturating_sub(*at));
         say(format!("{:>8.1} s  {action}", watch.begun.elapsed().as_secs_f64()));
         if let Err(error) = record.perform(stage, action).await {
             say(format!("{:>8.1} s    could not: {error}", watch.begun.elapsed().as_secs_f64()));
@@ -168,9 +174,17 @@ async fn judge(stage: &Stage, record: &Record, idle: Open, terms: Terms, watch: 
     let slope = Slope::of(&after_warming_up(&watch.samples, watch.started));
     let (memory, grows) = judged_memory(slope, terms.length);
     let parts: usize = seen.runs.iter().map(|run| run.entries.len()).sum();
+    let busy = if watch.late > LATE {
+        format!(
+            "; THE MACHINE WAS TOO BUSY: actions came up to {} s late, findings may be its fault",
+            watch.late.as_secs()
+        )
+    } else {
+        String::new()
+    };
     let summary = format!(
         "{} min, seed {}, {} data planes, {} runs over {parts} datacenters, {} objects made, {} faults, {} starts of the \
-         control plane, {} actions refused; {isolated}; {memory}",
+         control plane, {} actions refused; {isolated}; {memory}{busy}",
         terms.length.as_secs() / 60,
         terms.seed,
         terms.planes,

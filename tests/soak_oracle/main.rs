@@ -374,7 +374,12 @@ fn what_a_data_plane_kept_when_it_was_unregistered_stays_there() {
         seen.made[0].deleted = Some(at(40));
     };
     assert_eq!(after(|seen| gone(seen, 15)), []);
-    assert_eq!(after(|seen| gone(seen, 5)), [Rule::LeftOver], "it was made after that");
+    let before = |seen: &mut Observed| {
+        seen.runs[0].is_gone = true;
+        seen.made[0].deleted = Some(at(40));
+        seen.disturbances.push(disturbed(What::Unregistered, "b", -90, Some(-60)));
+    };
+    assert_eq!(after(before), [Rule::LeftOver], "it was made after that");
 }
 
 #[test]

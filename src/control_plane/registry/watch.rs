@@ -46,6 +46,8 @@ use crate::{
 const WATCH: Duration = Duration::from_mins(2);
 /// The shortest and the longest of these, by data plane and kind.
 const SHARED_WATCH: (Duration, Duration) = (Duration::from_secs(200), Duration::from_secs(290));
+// A watch that is renewed finds the connection of the others.
+const _: () = assert!(SHARED_WATCH.1.as_secs() < crate::runtime::client::WATCHES_SHARE.as_secs());
 /// Most characters of an API server's words that are kept.
 const MAX_WORDS: usize = 300;
 const MIB: usize = 1024 * 1024;
@@ -398,11 +400,6 @@ mod tests {
         control_plane::data_planes::{fleet::Fleet, records::CopyRecord},
         runtime::scope,
     };
-
-    #[test]
-    fn a_watch_that_is_renewed_finds_the_connection_of_the_others() {
-        assert!(SHARED_WATCH.1 < crate::runtime::client::WATCHES_SHARE);
-    }
 
     /// A ConfigMap.
     fn map(n: u32) -> String {

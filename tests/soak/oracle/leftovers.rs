@@ -1,7 +1,9 @@
 //! Nothing is left over: objects, watches, connections, Events. Pure.
 
+use jiff::Timestamp;
+
 use super::{Finding, Rule, finding, runs::title};
-use crate::observed::{Made, Observed, Open, What};
+use crate::observed::{AFTERWARDS, Made, Observed, Open, What};
 
 /// Events about an object for one reason that there may be, whatever happened.
 const EVENTS: usize = 8;
@@ -27,10 +29,11 @@ pub fn left_over(seen: &Observed) -> Vec<Finding> {
 }
 
 fn was_let_go(seen: &Observed, made: &Made) -> bool {
-    let after = |from| from >= made.at;
-    seen.disturbances
-        .iter()
-        .any(|one| one.what == What::Unregistered && one.plane == made.plane && after(one.from))
+    // Also what was made when the control plane had not heard of it yet.
+    let lasts = |until: Option<Timestamp>| until.is_none_or(|until| until + AFTERWARDS >= made.at);
+    let left =
+        seen.disturbances.iter().filter(|one| one.what == What::Unregistered && one.plane == made.plane);
+    left.into_iter().any(|one| one.from >= made.at || lasts(one.until))
 }
 
 /// Watches and connections: as many as of a data plane to which nothing was done, and none where it is not registered.

@@ -22,7 +22,10 @@ pub fn not_over(seen: &Observed) -> Vec<Finding> {
 /// a run that names data planes is about these. One that was called off may never have looked.
 pub fn lost(seen: &Observed) -> Vec<Finding> {
     let mut found = Vec::new();
-    for run in seen.runs.iter().filter(|run| run.is_over() && !run.is_cancelled) {
+    // A restore that is refused has no entries: whether it may be is a question of its verdict.
+    let is_refused = |run: &&Run| run.kind == "FleetRestoreJob" && run.entries.is_empty();
+    let over = seen.runs.iter().filter(|run| run.is_over() && !run.is_cancelled);
+    for run in over.filter(|run| !is_refused(run)) {
         let has: BTreeSet<&str> = run.entries.iter().map(|part| part.plane.as_str()).collect();
         let all: BTreeSet<&str> = if run.named.is_empty() && run.kind != "FleetRestoreJob" {
             seen.planes.keys().map(String::as_str).collect()
@@ -103,7 +106,7 @@ pub fn unexplained(seen: &Observed) -> Vec<Finding> {
             None => {
                 found.push(finding(Rule::Unexplained, format!("{place} was made for no run that there was")));
             }
-            Some(run) if run.is_over() && !run.entries.iter().any(|part| part.plane == made.plane) => {
+            Some(run) if run.is_over() && !is_about(run, &made.plane) => {
                 found
                     .push(finding(Rule::Unexplained, format!("{place}: {} has no entry for it", title(run))));
             }
@@ -111,6 +114,12 @@ pub fn unexplained(seen: &Observed) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Whether a run has an entry for a data plane, or is a restore in it, which may have to sync before it has any.
+fn is_about(run: &Run, plane: &str) -> bool {
+    let is_named = run.kind == "FleetRestoreJob" && run.named.iter().any(|named| named == plane);
+    is_named || run.entries.iter().any(|part| part.plane == plane)
 }
 
 /// What was made under a name for a run in a data plane.
