@@ -72,6 +72,9 @@ pub const REFRESH: &str = "k8ssandra.io/refresh";
 /// On a Lease of the control plane's replicas: `replica`, or `shard` where it says who watches a part of the data planes.
 pub const REPLICATION_LEASE: &str = "fleet.k8ssandra.io/lease";
 
+/// On the Lease of a replica: the data planes, by commas, or `*`, of which it could not publish what it sees.
+pub const UNPUBLISHED: &str = "fleet.k8ssandra.io/unpublished";
+
 /// On a DataPlane: copies are taken back before it goes.
 pub const FINALIZER: &str = "fleet.k8ssandra.io/unregister";
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use medusa_fleet::api::{
     Conditions as _,
@@ -23,8 +23,8 @@ use crate::{
 const DATA_PLANES: usize = 3;
 const SHARDS: &str = "6";
 
-/// Grants what the chart grants where there are shards.
-async fn grant(fleet: &Fleet) {
+/// Grants what the chart grants where there are shards, without that verb on DataPlaneViews if one is named.
+async fn grant(fleet: &Fleet, without: Option<&str>) {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/charts/medusa-fleet");
     let set = format!("shards={SHARDS}");
     let args = ["helm", "template", "medusa-fleet", chart, "--namespace", FLEET, "--set", &set];
@@ -32,7 +32,10 @@ async fn grant(fleet: &Fleet) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let rendered: Vec<Value> =
         serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
-    let role = rendered.into_iter().find(|object| object["kind"] == "Role").unwrap();
+    let mut role = rendered.into_iter().find(|object| object["kind"] == "Role").unwrap();
+    let of_views = |rule: &&mut Value| rule["resources"] == json!(["dataplaneviews"]);
+    let rule = role["rules"].as_array_mut().unwrap().iter_mut().find(of_views).unwrap();
+    rule["verbs"].as_array_mut().unwrap().retain(|verb| without.is_none_or(|without| verb != without));
     let name = role["metadata"]["name"].as_str().unwrap().to_owned();
     let params = PatchParams::apply("test").force();
     fleet.home().untyped(&role).patch(&name, &params, &Patch::Apply(&role)).await.unwrap();
@@ -122,7 +125,7 @@ async fn posts(fleet: &Fleet) -> Vec<u64> {
 }
 
 async fn begin(fleet: &Fleet) -> ([Replica; 2], [String; 2]) {
-    grant(fleet).await;
+    grant(fleet, None).await;
     let first = start(fleet, "first");
     let a = name_of(fleet, &first, &[]).await;
     let second = start(fleet, "second");
@@ -220,4 +223,50 @@ async fn what_a_replica_publishes_late_replaces_nothing_and_a_dead_data_plane_is
     fleet.expect_data_plane("dp-2", "Ready", "True", "Ready").await;
     fleet.start_again("dp-1");
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_make_of_a_view_is_written_again_and_what_cannot_be_written_is_not_believed() {
+    let fleet = Fleet::start(DATA_PLANES).await;
+    let (_replicas, [a, b]) = begin(&fleet).await;
+    let watched = watched_by(&fleet, &[&a, &b]).await;
+    let since = ready_since(&fleet).await;
+    let views = fleet.home().api::<DataPlaneView>(FLEET);
+    let first = views.get("dp-1").await.unwrap();
+
+    // Somebody writes what nobody ever saw, of an epoch that nobody ever had, and deletes another.
+    let mut garbage = first.clone();
+    garbage.spec.epoch = i32::MAX;
+    garbage.spec.holder = "nobody".to_owned();
+    garbage.spec.data = "H4sIAAAA".to_owned();
+    views.replace("dp-1", &PostParams::default(), &garbage).await.unwrap();
+    views.delete("dp-2", &DeleteParams::default()).await.unwrap();
+    let again = watched_by(&fleet, &[&a, &b]).await;
+    assert_eq!(again, watched);
+    run(&fleet, "again").await;
+    assert_eq!(ready_since(&fleet).await, since, "a DataPlane changed its mind");
+
+    // Nobody may write views any more: that one is old stands on the Lease of who watches it.
+    grant(&fleet, Some("update")).await;
+    fleet.dp(1).create(datacenter("late", "shop", 1)).await;
+    let unsaid = async || {
+        let leases = fleet.home().list::<Lease>(FLEET).await;
+        let own = leases.iter().filter_map(|lease| lease.annotations().get("fleet.k8ssandra.io/unpublished"));
+        own.cloned().collect::<Vec<_>>()
+    };
+    eventually("its Lease names it", async || {
+        let found = unsaid().await;
+        if found == ["dp-1"] { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    let said = fleet.expect_data_plane("dp-1", "Ready", "False", "Unreachable").await;
+    assert!(said.contains("cannot publish what it sees"), "{said}");
+    grant(&fleet, None).await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    fleet.expect_size("shop", 4).await;
+    eventually("no Lease names anything", async || {
+        let found = unsaid().await;
+        if found.is_empty() { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }

@@ -394,6 +394,12 @@ impl Fleet {
         usable(member, view, self.now())
     }
 
+    /// Whether a connection by which that is seen is still being made.
+    #[must_use]
+    pub fn is_connecting(&self, view: &View) -> bool {
+        answering(view, self.now()) == Usable::Connecting
+    }
+
     /// All data planes, by name.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Snapshot> {
@@ -437,6 +443,11 @@ fn usable(member: &Member, view: &View, now: Timestamp) -> Usable {
     if let Some(Why { reason, message }) = &member.blocked {
         return Usable::NotReady { reason: *reason, why: message.clone() };
     }
+    answering(view, now)
+}
+
+/// Whether work may be sent to a data plane of which that is seen.
+fn answering(view: &View, now: Timestamp) -> Usable {
     let listing = || view.connected_at.is_some_and(|at| now.duration_since(at) < LISTING_TIME);
     match &view.contact {
         Contact::NotTried => Usable::Connecting,

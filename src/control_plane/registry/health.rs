@@ -95,6 +95,14 @@ pub struct Health {
     pub hosts_none: bool,
 }
 
+impl Health {
+    /// What of it is news when it changes: not when it was asked last, and is asked next.
+    #[must_use]
+    pub fn without_times(&self) -> Self {
+        Self { last_contact: None, next_attempt: None, ..self.clone() }
+    }
+}
+
 /// Everything a DataPlane's conditions are made of.
 pub struct Facts<'a> {
     /// Why the kubeconfig was refused, when it was.

@@ -66,13 +66,28 @@ impl Share {
 /// of each, and no other moves.
 #[must_use]
 pub fn shard_of(data_plane: &str, shards: u32) -> u32 {
-    (0..shards).max_by_key(|shard| weight(data_plane, &shard.to_string())).unwrap_or_default()
+    let name = digest(data_plane);
+    (0..shards).max_by_key(|shard| mixed(name, *shard)).unwrap_or_default()
 }
 
-/// What the pair of two names weighs, the same in every replica and version of this program.
+/// What a shard weighs with a replica.
 #[must_use]
-pub fn weight(one: &str, other: &str) -> [u8; 32] {
-    Sha256::new().chain_update(one).chain_update([0]).chain_update(other).finalize().into()
+pub fn weight(replica: &str, shard: u32) -> u64 {
+    mixed(digest(replica), shard)
+}
+
+/// The beginning of a hash: the same in every replica and version of this program.
+fn digest(name: &str) -> u64 {
+    let hash = Sha256::digest(name);
+    hash.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// Mixes both so that every bit of either changes half of the result's (the finalizer of splitmix64).
+fn mixed(name: u64, shard: u32) -> u64 {
+    let mut mixed = name ^ u64::from(shard).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// What is said of reaching one data plane.

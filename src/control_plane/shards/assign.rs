@@ -21,7 +21,7 @@ pub fn assign<'a>(
         .map(|member| {
             let own = holders.iter().filter(|(shard, holder)| **shard < shards && *holder == member);
             let mut own: Vec<u32> = own.map(|(shard, _)| *shard).collect();
-            own.sort_by_key(|shard| std::cmp::Reverse(weight(member, &shard.to_string())));
+            own.sort_by_key(|shard| std::cmp::Reverse(weight(member, *shard)));
             (*member, own)
         })
         .collect();
@@ -44,7 +44,7 @@ pub fn assign<'a>(
             continue;
         }
         let with_room = room.iter_mut().filter(|(_, room)| **room > 0);
-        let heaviest = with_room.max_by_key(|(member, _)| weight(member, &shard.to_string()));
+        let heaviest = with_room.max_by_key(|(member, _)| weight(member, shard));
         if let Some((member, room)) = heaviest {
             *room -= 1;
             assigned.insert(shard, *member);

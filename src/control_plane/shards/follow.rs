@@ -22,12 +22,15 @@ use kube::{
 };
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
-use super::{member::Replicas, table::Shard};
+use super::{
+    judge::{WatchedPlane, judge},
+    member::{Holder, Replicas},
+};
 use crate::{
     api::fleet::DataPlaneView,
     control_plane::{
         data_planes::{
-            encoded::{self, Changes, FORMAT, Taken},
+            encoded::{self, Changes, Taken},
             fleet::{Change, Fleet, Member, What},
             view::{Contact, View},
         },
@@ -99,7 +102,7 @@ impl Follower {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut noted = Instant::now();
-        let mut holders: BTreeMap<u32, Option<Shard>> = BTreeMap::new();
+        let mut holders: BTreeMap<u32, Option<Holder>> = BTreeMap::new();
         let mut told = String::new();
         loop {
             let due: BTreeSet<String> = tokio::select! {
@@ -109,7 +112,10 @@ impl Follower {
                     Err(error) => {
                         let why = error.to_string();
                         if told != why {
-                            tracing::warn!("cannot watch DataPlaneViews: {why}; grant get, list and watch on them");
+                            tracing::warn!(
+                                "cannot watch DataPlaneViews: {why}; it is tried again. Their definition has to be \
+                                 installed, and get, list and watch on them granted"
+                            );
                             told = why;
                         }
                         BTreeSet::new()
@@ -137,17 +143,16 @@ impl Follower {
             for name in due {
                 self.look(&name, objects.get(&name), &mut followed);
             }
-            followed.retain(|_, known| self.reports.of(&known.uid).is_some());
         }
     }
 
     /// The data planes whose replica is another than in `holders`, which is noted, and those of which nobody knows.
     fn moved(
         &self,
-        holders: &mut BTreeMap<u32, Option<Shard>>,
+        holders: &mut BTreeMap<u32, Option<Holder>>,
         followed: &BTreeMap<String, Followed>,
     ) -> BTreeSet<String> {
-        let now: BTreeMap<u32, Option<Shard>> =
+        let now: BTreeMap<u32, Option<Holder>> =
             (0..self.replicas.shards).map(|shard| (shard, self.replicas.holder(shard))).collect();
         let moved: BTreeSet<u32> = now
             .iter()
@@ -167,9 +172,13 @@ impl Follower {
         object: Option<&Arc<DataPlaneView>>,
         followed: &mut BTreeMap<String, Followed>,
     ) {
-        let Some(member) = self.fleet.member(name) else { return };
         // Without a link nobody asks: what is in the way is said elsewhere.
-        let Some(report) = self.reports.of(&member.uid) else { return };
+        let member = self.fleet.member(name);
+        let found = member.and_then(|member| Some((self.reports.of(&member.uid)?, member)));
+        let Some((report, member)) = found else {
+            followed.remove(name);
+            return;
+        };
         let is_same = followed.get(name).is_some_and(|known| known.uid == member.uid);
         if !is_same {
             let known = Followed {
@@ -183,8 +192,11 @@ impl Follower {
             followed.insert(name.to_owned(), known);
         }
         let Some(known) = followed.get_mut(name) else { return };
-        let shard = known.shard;
-        match self.current(shard, &member, &report, object) {
+        let plane =
+            WatchedPlane { name, uid: &member.uid, shard: known.shard, address_hash: &report.address_hash };
+        let holder = self.replicas.holder(known.shard);
+        let judged = judge(plane, holder.as_ref(), object.map(|object| &object.spec));
+        match judged.and_then(|epoch| Ok((object.ok_or_else(String::new)?, epoch))) {
             Ok((object, epoch)) => {
                 let version = object.resource_version().unwrap_or_default();
                 let is_current =
@@ -203,42 +215,10 @@ impl Follower {
                 }
             }
             Err(why) => {
-                let why = format!("{why} (shard {shard} of {})", self.replicas.shards);
+                let why = format!("{why} (shard {} of {})", known.shard, self.replicas.shards);
                 self.wait(name, &member, &report, known, &why);
             }
         }
-    }
-
-    /// The object that says how a data plane stands now, or why there is none.
-    fn current<'a>(
-        &self,
-        shard: u32,
-        member: &Member,
-        report: &PlaneReport,
-        object: Option<&'a Arc<DataPlaneView>>,
-    ) -> Result<(&'a DataPlaneView, i32), String> {
-        let Some(holder) = self.replicas.holder(shard) else {
-            return Err("no replica of the control plane watches it".to_owned());
-        };
-        let Some(object) = object.filter(|object| object.spec.data_plane_uid == member.uid) else {
-            return Err(format!("replica `{}` has not said yet what it sees there", holder.holder));
-        };
-        let spec = &object.spec;
-        // Of another shard is what a replica says that spreads them over another number of shards.
-        let is_of_shard = u32::try_from(spec.shard) == Ok(shard);
-        if !is_of_shard || spec.epoch != holder.epoch || spec.holder != holder.holder {
-            return Err(format!("replica `{}` has just taken it over", holder.holder));
-        }
-        if spec.format != FORMAT {
-            return Err(format!(
-                "replica `{}` is of another version, which says what it sees in a way that this one cannot read",
-                holder.holder
-            ));
-        }
-        if spec.address_hash != report.address_hash {
-            return Err(format!("replica `{}` still reaches it by another address", holder.holder));
-        }
-        Ok((object, spec.epoch))
     }
 
     fn take(
@@ -261,7 +241,7 @@ impl Follower {
         let mut held = lock(&report.health);
         let last_contact = health.last_contact.max(held.last_contact);
         let new = Health { last_contact, ..health };
-        changes.contact |= said(&held) != said(&new);
+        changes.contact |= held.without_times() != new.without_times();
         *held = new;
         drop(held);
         self.announce(name, changes);
@@ -339,11 +319,6 @@ impl Follower {
             }
         }
     }
-}
-
-/// What of reaching a data plane is news when it changes.
-fn said(health: &Health) -> Health {
-    Health { last_contact: None, next_attempt: None, ..health.clone() }
 }
 
 /// Takes an event in; returns the data planes it says something new about.

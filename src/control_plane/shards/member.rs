@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::table::{Role, Shard, ShardStep, Table};
+use super::table::{Role, Shard, ShardStep, Table, Unsaid};
 use crate::{
     api::labels,
     control_plane::registry::reports::Held,
@@ -67,6 +67,17 @@ pub struct Replicas {
     /// Told when the table changes.
     news: Arc<Notify>,
     held: watch::Sender<Held>,
+    /// What it could not publish.
+    unsaid: Mutex<Unsaid>,
+}
+
+/// Who holds a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The shard, with the replica's name and epoch.
+    pub shard: Shard,
+    /// What that replica could not publish.
+    pub unsaid: Unsaid,
 }
 
 impl Replicas {
@@ -82,6 +93,7 @@ impl Replicas {
             table: Mutex::default(),
             news: Arc::default(),
             held: watch::Sender::default(),
+            unsaid: Mutex::default(),
         }
     }
 
@@ -99,8 +111,25 @@ impl Replicas {
 
     /// Who holds a shard, while that replica may be at work.
     #[must_use]
-    pub fn holder(&self, shard: u32) -> Option<Shard> {
-        lock(&self.table).held(shard, self.origin.elapsed()).cloned()
+    pub fn holder(&self, shard: u32) -> Option<Holder> {
+        let table = lock(&self.table);
+        let shard = table.held(shard, self.origin.elapsed())?.clone();
+        Some(Holder { unsaid: table.unsaid_by(&shard.holder), shard })
+    }
+
+    /// Has the next renewal say of which data planes this process cannot publish what it sees.
+    pub fn leave_unsaid(&self, unsaid: Unsaid) {
+        *lock(&self.unsaid) = unsaid;
+    }
+
+    /// Asks whether this process holds a shard in that epoch.
+    ///
+    /// # Errors
+    /// When the API server does not answer or refuses.
+    pub async fn holds(&self, shard: u32, epoch: i32) -> Result<bool, kube::Error> {
+        let found = self.leases.get_opt(&format!("{}{shard}", NAMES.1)).await?;
+        let spec = found.and_then(|lease| lease.spec).unwrap_or_default();
+        Ok(spec.holder_identity.as_ref() == Some(&self.me) && spec.lease_transitions == Some(epoch))
     }
 
     /// Waits until something may be otherwise than before.
@@ -139,7 +168,7 @@ impl Replicas {
                     }
                     // Who could not say that it is there counts as gone for the others.
                     if renewed.is_some_and(|sent| sent.elapsed() < RENEW_WITHIN) {
-                        self.act(&mut told).await;
+                        self.act(&mut told, next).await;
                         self.say(lock(&self.table).held_by(&self.me));
                     } else {
                         self.say(Held::new());
@@ -167,24 +196,26 @@ impl Replicas {
         if told.as_str() != why {
             tracing::warn!(
                 replica = self.me,
-                "cannot take part with the other replicas: {why}; grant get, list, watch, create, update and delete on \
-                 `leases` in the namespace"
+                "cannot take part with the other replicas: {why}; it is tried again. It needs get, list, watch, create, \
+                 update and delete on `leases` in the namespace"
             );
             why.clone_into(told);
         }
     }
 
-    fn note(&self, event: Event<Lease>, listing: &mut BTreeSet<String>) {
+    fn note(&self, event: Event<Lease>, listing: &mut BTreeSet<(Role, String)>) {
         let now = self.origin.elapsed();
         let mut table = lock(&self.table);
         match event {
-            Event::Init => {
-                listing.clear();
-                table.begin();
-            }
+            Event::Init => listing.clear(),
             Event::InitDone => table.listed(&std::mem::take(listing), now),
-            Event::InitApply(lease) | Event::Apply(lease) => {
-                listing.insert(lease.name_any());
+            Event::InitApply(lease) => {
+                if let Some(role) = role(&lease) {
+                    table.note(&role, &lease, now);
+                    listing.insert((role, lease.name_any()));
+                }
+            }
+            Event::Apply(lease) => {
                 if let Some(role) = role(&lease) {
                     table.note(&role, &lease, now);
                 }
@@ -222,10 +253,13 @@ impl Replicas {
         }
     }
 
-    /// Carries out what is to be done now.
-    async fn act(&self, told: &mut String) {
+    /// Carries out what is to be done now, but nothing more from `until` on: the rest is done after the next renewal.
+    async fn act(&self, told: &mut String, until: Instant) {
         let steps = lock(&self.table).steps(&self.me, self.shards, self.origin.elapsed());
         for step in steps {
+            if Instant::now() >= until {
+                return;
+            }
             let done = match &step {
                 ShardStep::Take(shard) => in_time(self.take(*shard)).await,
                 ShardStep::GiveBack(shard) => in_time(self.give_back(*shard)).await,
@@ -310,6 +344,10 @@ impl Replicas {
         metadata.labels.get_or_insert_default().insert(labels::REPLICATION_LEASE.to_owned(), what.to_owned());
         let said = metadata.annotations.get_or_insert_default();
         said.insert(labels::LEADER.to_owned(), format!("{} {}", self.me, env!("CARGO_PKG_VERSION")));
+        said.remove(labels::UNPUBLISHED);
+        if let Some(unsaid) = lock(&self.unsaid).text().filter(|_| name.starts_with(NAMES.0)) {
+            said.insert(labels::UNPUBLISHED.to_owned(), unsaid);
+        }
         Lease {
             metadata: ObjectMeta { name: Some(name.to_owned()), managed_fields: None, ..metadata },
             spec: Some(LeaseSpec {

@@ -5,8 +5,10 @@
 
 mod assign;
 mod follow;
+mod judge;
 mod member;
 mod publish;
+mod queue;
 mod table;
 mod watch;
 

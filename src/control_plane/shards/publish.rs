@@ -3,55 +3,50 @@
 //! It writes over the version it has read, and never over what a later holder of the shard wrote. It decides nothing by what
 //! is in a view.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{ObjectMeta, PostParams},
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
+use super::{
+    member::Replicas,
+    queue::{Publication, Queue, WrittenView},
+};
 use crate::{
     api::fleet::{DataPlane, DataPlaneView, DataPlaneViewSpec},
     control_plane::{
         data_planes::{
             encoded::{self, FORMAT},
-            fleet::{Fleet, Member, Usable},
+            fleet::Fleet,
             view::{Contact, View},
         },
-        registry::reports::{Health, Held, PlaneReport, Share, shard_of},
+        registry::reports::{Health, PlaneReport, Share, shard_of},
     },
-    runtime::{backoff::Backoff, sync::lock},
+    runtime::sync::lock,
 };
 
 /// How long changes are gathered before they are written: a run that ends on ten nodes is one write.
 const GATHER: Duration = Duration::from_millis(100);
 /// Writes under way at a time.
 const CONCURRENT_WRITES: usize = 32;
-/// First and longest pause before a write that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// How soon it is looked again whether a connection is made.
-const SOON: Duration = Duration::from_secs(2);
+/// Longest one write may take.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest `data`: etcd takes objects of 1.5 MiB.
 const LONGEST: usize = 1_400_000;
-
-/// What was written last of a data plane.
-#[derive(Clone)]
-struct WrittenView {
-    uid: String,
-    version: String,
-    epoch: i32,
-    /// A hash of what is seen, apart from times that say nothing new.
-    digest: [u8; 32],
-}
 
 /// Publishes for one replica.
 pub struct Publisher {
@@ -59,112 +54,110 @@ pub struct Publisher {
     pub fleet: Arc<Fleet>,
     /// What it watches.
     pub share: Share,
-    /// Its name.
-    pub me: String,
+    /// This replica among the others.
+    pub replicas: Arc<Replicas>,
     /// Passes no fence: what is written here says itself who wrote it.
     pub client: Client,
     /// The controller's namespace.
     pub namespace: String,
 }
 
-/// How a write ended.
-enum Publication {
-    /// It is as it should be.
-    Is(WrittenView),
-    /// There is nothing to say, or another says it.
-    Nothing,
-    /// There will be something to say soon.
-    Soon,
-    /// It is tried again, for this reason.
-    Again(String),
-}
-
 impl Publisher {
     /// Runs for ever.
     pub async fn run(&self) {
+        let api: Api<PartialObjectMeta<DataPlaneView>> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        let mut objects = watcher(api, watcher::Config::default()).default_backoff().boxed();
         let mut changes = self.fleet.changes();
         let mut held = self.share.held.clone();
-        let mut known: BTreeMap<String, WrittenView> = BTreeMap::new();
-        let mut pauses = Backoff::new(RETRY.0, RETRY.1);
-        let mut later: BTreeMap<String, Instant> = BTreeMap::new();
+        let mut queue = Queue::new();
+        let mut writes = FuturesUnordered::new();
         let mut told = String::new();
-        let mut due: BTreeSet<String> = self.names();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.want_all(&mut queue);
         loop {
-            if due.is_empty() {
-                let next = later.values().min().copied();
-                let wake = async {
-                    match next {
-                        Some(at) => tokio::time::sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    change = changes.recv() => match change {
-                        Ok(change) => drop(due.insert(change.data_plane)),
-                        Err(RecvError::Lagged(_)) => due = self.names(),
-                        Err(RecvError::Closed) => return,
-                    },
-                    told = held.changed() => if told.is_err() { return } else { due = self.names() },
-                    () = wake => {}
-                }
-                tokio::time::sleep(GATHER).await;
-            }
-            while let Ok(change) = changes.try_recv() {
-                due.insert(change.data_plane);
-            }
-            let now = Instant::now();
-            due.extend(later.extract_if(.., |_, at| *at <= now).map(|(name, _)| name));
-            let shards = held.borrow_and_update().clone();
-            known.retain(|name, _| self.epoch(&shards, name).is_some());
-            let names: Vec<String> = std::mem::take(&mut due).into_iter().collect();
-            let writes = names.into_iter().map(|name| {
-                let (before, epoch) = (known.get(&name).cloned(), self.epoch(&shards, &name));
-                async move {
+            let shards = held.borrow().clone();
+            while writes.len() < CONCURRENT_WRITES
+                && let Some(name) = queue.next(Instant::now())
+            {
+                let before = queue.known.get(&name).cloned();
+                let epoch = shards.get(&shard_of(&name, self.share.shards)).copied();
+                writes.push(async move {
                     let outcome = match epoch {
-                        Some(epoch) => self.publish(&name, epoch, before.as_ref()).await,
+                        Some(epoch) => self.in_time(&name, epoch, before.as_ref()).await,
                         None => Publication::Nothing,
                     };
                     (name, outcome)
-                }
-            });
-            let mut writes = stream::iter(writes).buffer_unordered(CONCURRENT_WRITES);
-            let mut done = Vec::new();
-            while let Some(ended) = writes.next().await {
-                done.push(ended);
+                });
             }
-            drop(writes);
-            for (name, outcome) in done {
-                match outcome {
-                    Publication::Is(written) => {
-                        pauses.succeeded(&name);
-                        known.insert(name, written);
-                    }
-                    Publication::Nothing => pauses.succeeded(&name),
-                    Publication::Soon => drop(later.insert(name, Instant::now() + SOON)),
-                    Publication::Again(why) => {
-                        if told != why {
-                            tracing::warn!(
-                                data_plane = name,
-                                "what is seen there cannot be published: {why}"
-                            );
-                            told = why;
-                        }
-                        known.remove(&name);
-                        later.insert(name.clone(), Instant::now() + pauses.failed(&name));
+            let wakes = queue.wakes().filter(|_| writes.len() < CONCURRENT_WRITES);
+            let wake = async {
+                match wakes {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some((name, outcome)) = writes.next() => {
+                    let why = queue.ended(name.clone(), outcome, Instant::now());
+                    if let Some(why) = why.filter(|why| told != *why) {
+                        tracing::warn!(data_plane = name, "what is seen there cannot be published: {why}");
+                        told = why;
                     }
                 }
+                change = changes.recv() => match change {
+                    Ok(change) => queue.want(change.data_plane, Instant::now() + GATHER),
+                    Err(RecvError::Lagged(_)) => self.want_all(&mut queue),
+                    Err(RecvError::Closed) => return,
+                },
+                told = held.changed() => match told {
+                    Ok(()) => {
+                        let held = held.borrow_and_update().clone();
+                        queue.known.retain(|name, _| held.contains_key(&shard_of(name, self.share.shards)));
+                        self.want_all(&mut queue);
+                    }
+                    Err(_) => return,
+                },
+                event = objects.try_next() => match event {
+                    Ok(Some(event)) => self.note(event, &mut queue),
+                    Ok(None) => return,
+                    Err(error) => tracing::debug!(%error, "watch of the DataPlaneViews interrupted"),
+                },
+                _ = looks.tick() => self.replicas.leave_unsaid(queue.late(Instant::now())),
+                () = wake => {}
             }
         }
     }
 
-    /// The names of all data planes.
-    fn names(&self) -> BTreeSet<String> {
-        self.fleet.uids().into_keys().collect()
+    /// Has every data plane of the shards that are held looked at.
+    fn want_all(&self, queue: &mut Queue) {
+        let now = Instant::now();
+        let names = self.fleet.uids().into_keys().filter(|name| self.share.holds(name));
+        names.for_each(|name| queue.want(name, now));
     }
 
-    /// The epoch of a data plane's shard, where that is held.
-    fn epoch(&self, held: &Held, name: &str) -> Option<i32> {
-        held.get(&shard_of(name, self.share.shards)).copied()
+    /// Takes in what the watch tells of the objects: what somebody changed or deleted is written again.
+    fn note(&self, event: Event<PartialObjectMeta<DataPlaneView>>, queue: &mut Queue) {
+        let now = Instant::now();
+        match event {
+            Event::Init => {}
+            // What went unseen is found by asking.
+            Event::InitDone => {
+                queue.known.clear();
+                self.want_all(queue);
+            }
+            Event::InitApply(object) | Event::Apply(object) => {
+                queue.changed_by_others(&object.name_any(), object.metadata.resource_version.as_deref(), now);
+            }
+            Event::Delete(object) => queue.changed_by_others(&object.name_any(), None, now),
+        }
+    }
+
+    /// What hangs costs the others nothing, and is tried again.
+    async fn in_time(&self, name: &str, epoch: i32, before: Option<&WrittenView>) -> Publication {
+        let published = tokio::time::timeout(REQUEST, self.publish(name, epoch, before)).await;
+        published.unwrap_or_else(|_| Publication::Again(format!("no answer within {} s", REQUEST.as_secs())))
     }
 
     async fn publish(&self, name: &str, epoch: i32, before: Option<&WrittenView>) -> Publication {
@@ -173,7 +166,7 @@ impl Publisher {
         let before = before.filter(|before| before.uid == member.uid && before.epoch == epoch);
         let view = member.view.get();
         // What stands says more than that the connection is being made. Once something was said, everything is.
-        if before.is_none() && self.fleet.usable(&unblocked(&member), &view) == Usable::Connecting {
+        if before.is_none() && self.fleet.is_connecting(&view) {
             return Publication::Soon;
         }
         let health = lock(&report.health).clone();
@@ -191,7 +184,7 @@ impl Publisher {
         let spec = DataPlaneViewSpec {
             data_plane_uid: member.uid.clone(),
             shard: i32::try_from(shard_of(name, self.share.shards)).unwrap_or_default(),
-            holder: self.me.clone(),
+            holder: self.replicas.me().to_owned(),
             epoch,
             address_hash: report.address_hash,
             format: FORMAT,
@@ -214,8 +207,14 @@ impl Publisher {
         let version = match version {
             Some(version) => Some(version),
             None => match api.get_opt(name).await {
-                // Somebody holds the shard who took it after us.
-                Ok(Some(found)) if found.spec.epoch > epoch => return Publication::Nothing,
+                Ok(Some(found)) if found.spec.epoch > epoch => {
+                    // Somebody holds the shard who took it after us; or nobody ever held it in that epoch.
+                    match self.replicas.holds(shard_of(name, self.share.shards), epoch).await {
+                        Ok(true) => found.resource_version(),
+                        Ok(false) => return Publication::Nothing,
+                        Err(error) => return Publication::Again(error.to_string()),
+                    }
+                }
                 Ok(found) => found.and_then(|found| found.resource_version()),
                 Err(error) => return Publication::Again(error.to_string()),
             },
@@ -251,11 +250,6 @@ impl Publisher {
     }
 }
 
-/// A member without what keeps it from being used: that is not this replica's to judge.
-fn unblocked(member: &Member) -> Member {
-    Member { blocked: None, ..member.clone() }
-}
-
 /// What is seen, as it is handed on; that it is too much, where it is.
 fn data(view: &View, health: &Health) -> Result<String, encoded::NotDecoded> {
     let data = STANDARD.encode(encoded::encode(&encoded::text(view, health)?)?);
@@ -276,8 +270,7 @@ fn data(view: &View, health: &Health) -> Result<String, encoded::NotDecoded> {
 fn digest(view: &View, health: &Health, report: &PlaneReport) -> Result<[u8; 32], encoded::NotDecoded> {
     let mut view = view.clone();
     view.last_contact = None;
-    let health = Health { last_contact: None, next_attempt: None, ..health.clone() };
-    let text = encoded::text(&view, &health)?;
+    let text = encoded::text(&view, &health.without_times())?;
     Ok(Sha256::new().chain_update(&report.address_hash).chain_update(text).finalize().into())
 }
 

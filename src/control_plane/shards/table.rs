@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 
 use super::assign::assign;
-use crate::runtime::election::DURATION;
+use crate::{api::labels, runtime::election::DURATION};
 
 /// How long a Lease stays after its replica was last there.
 const FORGOTTEN: Duration = Duration::from_mins(5);
@@ -25,6 +25,61 @@ struct Replica {
     renewed: Option<jiff::Timestamp>,
     /// When that was seen first.
     since: Duration,
+    unsaid: Unsaid,
+}
+
+/// Data planes of which a replica could not publish what it sees, as it says on its Lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Unsaid {
+    #[default]
+    Nothing,
+    /// Those of these names.
+    These(BTreeSet<String>),
+    /// Too many to name.
+    Everything,
+}
+
+impl Unsaid {
+    /// How many are named.
+    const NAMED: usize = 100;
+
+    /// Those of these names.
+    #[must_use]
+    pub fn of(names: BTreeSet<String>) -> Self {
+        match names.len() {
+            0 => Self::Nothing,
+            1..=Self::NAMED => Self::These(names),
+            _ => Self::Everything,
+        }
+    }
+
+    /// As it stands on the Lease; nothing where there is nothing to say.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::These(names) => Some(names.iter().map(String::as_str).collect::<Vec<_>>().join(",")),
+            Self::Everything => Some("*".to_owned()),
+        }
+    }
+
+    fn read(text: Option<&String>) -> Self {
+        match text.map(String::as_str) {
+            None | Some("") => Self::Nothing,
+            Some("*") => Self::Everything,
+            Some(names) => Self::These(names.split(',').map(str::to_owned).collect()),
+        }
+    }
+
+    /// Whether the data plane of that name is one of them.
+    #[must_use]
+    pub fn covers(&self, data_plane: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::These(names) => names.contains(data_plane),
+            Self::Everything => true,
+        }
+    }
 }
 
 /// A shard, by its Lease.
@@ -37,7 +92,7 @@ pub struct Shard {
 }
 
 /// What a Lease stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// That of a replica.
     Replica,
@@ -67,14 +122,17 @@ pub struct Table {
 }
 
 impl Table {
-    /// A listing begins: nothing that is not in it is there.
-    pub fn begin(&mut self) {
-        (self.shards, self.is_listed) = (BTreeMap::new(), false);
-    }
-
-    /// It is complete, and named these Leases.
-    pub fn listed(&mut self, leases: &BTreeSet<String>, now: Duration) {
-        self.replicas.retain(|_, replica| leases.contains(&replica.lease));
+    /// A listing is complete, and named these Leases: no other is there.
+    pub fn listed(&mut self, leases: &BTreeSet<(Role, String)>, now: Duration) {
+        self.replicas.retain(|_, replica| leases.contains(&(Role::Replica, replica.lease.clone())));
+        let shards: BTreeSet<u32> = leases
+            .iter()
+            .filter_map(|(role, _)| match role {
+                Role::Shard(shard) => Some(*shard),
+                Role::Replica => None,
+            })
+            .collect();
+        self.shards.retain(|shard, _| shards.contains(shard));
         self.is_listed = true;
         self.note_missing(now);
     }
@@ -97,7 +155,9 @@ impl Table {
                 let (uid, renewed) = (lease.uid().unwrap_or_default(), spec.renew_time.map(|time| time.0));
                 let known = self.replicas.get(&holder).filter(|r| r.uid == uid && r.renewed == renewed);
                 let since = known.map_or(now, |known| known.since);
-                self.replicas.insert(holder, Replica { lease: lease.name_any(), uid, renewed, since });
+                let unsaid = Unsaid::read(lease.annotations().get(labels::UNPUBLISHED));
+                let replica = Replica { lease: lease.name_any(), uid, renewed, since, unsaid };
+                self.replicas.insert(holder, replica);
             }
         }
         self.note_missing(now);
@@ -141,6 +201,12 @@ impl Table {
     #[must_use]
     pub fn held(&self, shard: u32, now: Duration) -> Option<&Shard> {
         self.shards.get(&shard).filter(|shard| self.is_there(&shard.holder, now))
+    }
+
+    /// What a replica says it could not publish.
+    #[must_use]
+    pub fn unsaid_by(&self, replica: &str) -> Unsaid {
+        self.replicas.get(replica).map(|replica| replica.unsaid.clone()).unwrap_or_default()
     }
 
     /// The shards that `replica` holds, each with its epoch.
@@ -199,8 +265,9 @@ mod tests {
     }
 
     fn listed(table: &mut Table) {
-        let names = ["m-a", "m-b"].map(str::to_owned).into();
-        table.listed(&names, at(0));
+        let replicas = ["m-a", "m-b"].map(|name| (Role::Replica, name.to_owned()));
+        let shards = [0, 1].map(|shard| (Role::Shard(shard), format!("s-{shard}")));
+        table.listed(&replicas.into_iter().chain(shards).collect(), at(0));
     }
 
     #[test]
@@ -272,5 +339,35 @@ mod tests {
         assert!(table.steps("a", 0, at(300)).contains(&forget));
         table.note(&Role::Replica, &lease("m-b", "b", 101, 0), at(301));
         assert!(!table.steps("a", 0, at(301)).contains(&forget));
+    }
+
+    #[test]
+    fn while_the_leases_are_listed_anew_they_are_as_they_were_and_then_those_that_are_there() {
+        let mut table = Table::default();
+        table.note(&Role::Replica, &lease("m-b", "b", 100, 0), at(0));
+        table.note(&Role::Shard(0), &lease("s-0", "b", 0, 7), at(0));
+        table.note(&Role::Shard(2), &lease("s-2", "b", 0, 7), at(0));
+        assert!(table.held(2, at(1)).is_some());
+        listed(&mut table);
+        assert!(table.held(0, at(1)).is_some() && table.held(2, at(1)).is_none());
+    }
+
+    #[test]
+    fn what_a_replica_could_not_publish_stands_on_its_lease_for_the_others() {
+        let says = |unsaid: &Unsaid| {
+            let mut own = lease("m-b", "b", 100, 0);
+            if let Some(text) = unsaid.text() {
+                own.annotations_mut().insert(labels::UNPUBLISHED.to_owned(), text);
+            }
+            let mut table = Table::default();
+            table.note(&Role::Replica, &own, at(0));
+            table.unsaid_by("b")
+        };
+        let names = |count: usize| (0..count).map(|n| format!("dp-{n}")).collect::<BTreeSet<_>>();
+        for (count, covered) in [(0, [false; 2]), (1, [true, false]), (100, [true, false]), (101, [true; 2])]
+        {
+            let said = says(&Unsaid::of(names(count)));
+            assert_eq!(["dp-0", "other"].map(|name| said.covers(name)), covered, "{count}");
+        }
     }
 }

@@ -82,7 +82,7 @@ async fn watch(config: &WatchConfig, control_plane: &Identity) {
     let publisher = Publisher {
         fleet: fleet.clone(),
         share: share.clone(),
-        me: config.replicas.me().to_owned(),
+        replicas: config.replicas.clone(),
         client: client.clone(),
         namespace: namespace.clone(),
     };
