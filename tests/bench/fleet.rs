@@ -184,11 +184,12 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
     }
     let mut planes = options.planes.clone();
     planes.sort_unstable();
+    let programs = (options.testbed.as_path(), options.binary.as_path());
     if options.wants(Measurement::Scale) {
-        scale::scale(&options.testbed, &options.binary, dir, &planes, report).await?;
+        scale::scale(programs, dir, &planes, 1, report).await?;
     }
     if options.wants(Measurement::Shards) {
-        shards::shards(&options.testbed, &options.binary, dir, &planes, report).await?;
+        scale::scale(programs, dir, &planes, shards::REPLICAS, report).await?;
     }
     let is_large = |only: &Measurement| matches!(only, Measurement::Scale | Measurement::Shards);
     if !options.only.is_empty() && options.only.iter().all(is_large) {

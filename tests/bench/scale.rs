@@ -26,6 +26,7 @@ use crate::{
     recorder::{Place, Recorder},
     registered_fleet::HOME,
     report::{Report, Row},
+    shards::one_is_killed,
     support::{load, pause, processor_time, say},
 };
 
@@ -42,20 +43,26 @@ const SHARDS_EACH: usize = 4;
 /// How long a simulated Medusa takes for a backup.
 const MEDUSA_TAKES: &str = "1s";
 
-/// Measures fleets of so many data planes, one after the other.
+/// Measures fleets of so many data planes, one after the other, watched by so many replicas.
 pub async fn scale(
-    testbed: &Path,
-    binary: &Path,
+    (testbed, binary): (&Path, &Path),
     dir: &Path,
     planes: &[usize],
+    replicas: usize,
     report: &mut Report,
 ) -> Result<()> {
     for &count in planes {
-        say(format!("{count} simulated data planes"));
-        let dir = dir.join(format!("scale-{count}"));
+        say(format!("{count} simulated data planes, {replicas} replicas"));
+        let dir = dir.join(format!("scale-{count}-{replicas}"));
         let measured = async {
-            let mut fleet = Large::start(testbed, binary, &dir, count, 1).await?;
-            fleet.measure(report).await
+            let mut fleet = Large::start(testbed, binary, &dir, count, replicas).await?;
+            if replicas == 1 {
+                return fleet.measure(report).await;
+            }
+            fleet.first_start(report).await?;
+            fleet.idle(report).await?;
+            fleet.fan_out(report).await?;
+            one_is_killed(&mut fleet, count, report).await
         };
         if let Err(error) = measured.await {
             report.failed("scale", count, 0, &error);

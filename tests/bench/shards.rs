@@ -1,9 +1,8 @@
-//! Thousands of simulated data planes, watched by several replicas: what each costs, how fast the whole is, and how long it
-//! takes until the share of one that is killed is watched by the others, with what is lost or made twice meanwhile.
+//! Simulated data planes, watched by several replicas: how long it takes until the share of one that is killed is watched by
+//! the others, with what is lost or made twice meanwhile.
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,39 +17,12 @@ use crate::{
     registered_fleet::HOME,
     report::Report,
     scale::{JOBS, Large},
-    support::{load, say},
 };
 
 /// Replicas that share the watching.
-const REPLICAS: usize = 3;
+pub const REPLICAS: usize = 3;
 /// How long a takeover may take.
 const PATIENCE: Duration = Duration::from_mins(5);
-
-/// Measures fleets of so many data planes, one after the other.
-pub async fn shards(
-    testbed: &Path,
-    binary: &Path,
-    dir: &Path,
-    planes: &[usize],
-    report: &mut Report,
-) -> Result<()> {
-    for &count in planes {
-        say(format!("{count} simulated data planes, {REPLICAS} replicas"));
-        let dir = dir.join(format!("shards-{count}"));
-        let measured = async {
-            let mut fleet = Large::start(testbed, binary, &dir, count, REPLICAS).await?;
-            fleet.first_start(report).await?;
-            fleet.idle(report).await?;
-            fleet.fan_out(report).await?;
-            one_is_killed(&mut fleet, count, report).await
-        };
-        if let Err(error) = measured.await {
-            report.failed("shards", count, 0, &error);
-        }
-        report.facts.push(format!("load average after {count} data planes: {:.2}", load()));
-    }
-    Ok(())
-}
 
 /// Who holds shards, by the shards' Leases.
 async fn holders(fleet: &Large) -> Result<Vec<(String, i32)>> {
@@ -61,7 +33,7 @@ async fn holders(fleet: &Large) -> Result<Vec<(String, i32)>> {
 }
 
 /// A replica is killed right after a FleetBackupJob over all data planes was made.
-async fn one_is_killed(fleet: &mut Large, count: usize, report: &mut Report) -> Result<()> {
+pub async fn one_is_killed(fleet: &mut Large, count: usize, report: &mut Report) -> Result<()> {
     let before = holders(fleet).await?;
     let made = fleet.objects(JOBS).await?;
     let name = "killed".to_owned();

@@ -26,8 +26,9 @@ use super::{
 
 /// What the encoding is called. A replica that does not know it waits for one that does.
 pub const FORMAT: i32 = 1;
-/// Most bytes that are decoded: some hundred thousand backups, and no more than a replica can hold.
-const LARGEST: u64 = 256 * 1024 * 1024;
+/// Most bytes that are decoded: more than what is kept of any data plane takes as text, and no more than a replica can hold,
+/// whoever wrote them.
+const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// Why something is no encoded view.
 #[derive(Debug, Error)]

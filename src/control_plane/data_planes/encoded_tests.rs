@@ -167,3 +167,11 @@ fn what_cannot_be_read_changes_nothing() {
     assert!(broken.apply(&mut view, &mut taken, NOW).is_err());
     assert_eq!(shown(&view), shown(&View::unknown()));
 }
+
+#[test]
+fn what_decompresses_to_more_than_anybody_encodes_is_refused() {
+    let zeros = vec![b' '; usize::try_from(LARGEST).unwrap() + 1];
+    let small = encode(&zeros).unwrap();
+    assert!(small.len() < 1024 * 1024, "{}", small.len());
+    assert!(matches!(decode(&small), Err(NotDecoded::TooLarge)));
+}
