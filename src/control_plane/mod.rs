@@ -23,7 +23,10 @@ use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Dur
 use jiff::SignedDuration;
 use kube::{Api, Client, api::ListParams};
 use thiserror::Error;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -209,7 +212,7 @@ async fn run_replica(
             Candidate::new(home, (&config.namespace, LEASE), is_first, fence.clone(), readiness.clone());
         let won = tokio::select! {
             won = candidate.lead(&shutdown) => won,
-            Some(_) = watching.join_next() => return Err(RunError::IdentityChanged),
+            Some(ended) = watching.join_next() => return Err(watch_ended(ended)),
         };
         match won {
             Some(won) => leadership = Some(won),
@@ -238,7 +241,7 @@ async fn run_replica(
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = identity.changed(&is) => outcome = Err(RunError::IdentityChanged),
-        Some(_) = watching.join_next() => outcome = Err(RunError::IdentityChanged),
+        Some(ended) = watching.join_next() => outcome = Err(watch_ended(ended)),
         () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
         part = work.as_mut() => return Err(RunError::PartEnded(part)),
     }
@@ -249,6 +252,11 @@ async fn run_replica(
         }
     }
     outcome
+}
+
+/// Why the watching of a share ended: by itself only when the control plane is somebody else.
+fn watch_ended(ended: Result<(), JoinError>) -> RunError {
+    ended.map_or(RunError::PartEnded("watch of the share"), |()| RunError::IdentityChanged)
 }
 
 /// What a replica watches its share with.

@@ -90,11 +90,10 @@ impl Collector for FleetCollector {
             leads.metric_type(),
         )?)?;
         let planes = self.fleet.snapshot();
-        let watched =
-            if Arc::ptr_eq(&self.fleet, &self.watched) { Vec::new() } else { self.watched.snapshot() };
+        let is_alone = Arc::ptr_eq(&self.fleet, &self.watched);
+        let watched = if is_alone { Vec::new() } else { self.watched.snapshot() };
         requests(encoder, planes.iter().chain(&watched))?;
         of_planes(encoder, &planes)?;
-        let is_alone = watched.is_empty();
         let connected = if is_alone { &planes } else { &watched }.iter().filter(|p| p.remote.is_some());
         let connected = ConstGauge::new(i64::try_from(connected.count()).unwrap_or(i64::MAX));
         connected.encode(encoder.encode_descriptor(

@@ -116,9 +116,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Limits},
+        api::{
+            fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Limits},
+            medusa::MedusaBackupJob,
+        },
         control_plane::{
-            data_planes::{records::BackupRecord, remote::Remote},
+            data_planes::{records::BackupRecord, remote::Remote, view::ObjectKey},
             fanout::tests::{datacenter, fleet_job, live, made, pending, plane},
         },
     };
@@ -143,6 +146,14 @@ mod tests {
         (Client::new(service, "medusa-fleet"), asked)
     }
 
+    /// Data plane `eu`, which holds a child and its MedusaBackup.
+    fn holding(key: &ObjectKey, child: &Arc<MedusaBackupJob>, client: Client) -> Snapshot {
+        let mut view = live(&[datacenter("dc1", 1)]);
+        view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
+        view.jobs.put(key.clone(), child.clone());
+        Snapshot { remote: Some(Arc::new(Remote::new(client, &Limits::default()))), ..plane("eu", view) }
+    }
+
     #[tokio::test]
     async fn a_child_goes_in_the_version_in_which_it_was_seen_to_be_ours_and_the_run_after_it() {
         let job: FleetBackupJob = fleet_job("nightly");
@@ -153,11 +164,7 @@ mod tests {
         for (code, is_gone) in [(200, true), (409, false)] {
             let (there, asked) = answering(code);
             let (home, run) = answering(200);
-            let mut view = live(&[datacenter("dc1", 1)]);
-            view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
-            view.jobs.put(key.clone(), child.clone());
-            let mut eu = plane("eu", view);
-            eu.remote = Some(Arc::new(Remote::new(there, &Limits::default())));
+            let eu = holding(&key, &child, there);
             let events = Events::new(home.clone(), "test");
             let again = expire(&home, &events, &job, &status, &[eu], SignedDuration::ZERO).await.unwrap();
             let expected = json!({"uid": child.uid(), "resourceVersion": "7"});
@@ -176,12 +183,7 @@ mod tests {
         for (usable, deleted) in [(Usable::Ready, 1), (Usable::Connecting, 0)] {
             let (there, asked) = answering(200);
             let (home, run) = answering(200);
-            let mut view = live(&[datacenter("dc1", 1)]);
-            view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
-            view.jobs.put(key.clone(), child.clone());
-            let mut eu = plane("eu", view);
-            eu.remote = Some(Arc::new(Remote::new(there, &Limits::default())));
-            eu.usable = usable;
+            let eu = Snapshot { usable, ..holding(&key, &child, there) };
             let events = Events::new(home.clone(), "test");
             let again = expire(&home, &events, &job, &status, &[eu], SignedDuration::ZERO).await.unwrap();
             assert_eq!((again, asked.lock().unwrap().len(), run.lock().unwrap().len()), (None, deleted, 1));
